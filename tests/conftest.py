@@ -1,0 +1,28 @@
+"""Shared fixtures. Real captures and published vectors live outside the repository; tests that need them skip without."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def find_captures() -> Path | None:
+    """The folder of real captures: IPSEC_CORE_CAPTURES, else ../shared/captures of the checkout or of a parent."""
+    named = os.environ.get("IPSEC_CORE_CAPTURES")
+    if named:
+        return Path(named)
+    for parent in Path(__file__).resolve().parents:
+        folder = parent / "shared" / "captures"
+        if folder.is_dir():
+            return folder
+    return None
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    folder = find_captures()
+    if folder is None or not folder.is_dir():
+        pytest.skip("no folder of real captures (set IPSEC_CORE_CAPTURES)")
+    return folder
