@@ -1,0 +1,115 @@
+# make help lists the targets. CONTRIBUTING.md explains the set-up: packages.txt -> .venv -> the build -> the target, each step once.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_NO_INPUT := 1
+
+# For one file or one option: make test PYTEST_ARGS="tests/policy -x"
+PYTEST_ARGS :=
+
+C_SOURCES := $(shell find src_c -name '*.[ch]')
+BUILD_SOURCES := $(C_SOURCES) $(shell find ipsec_core -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
+PYTHON_SOURCES := $(shell find ipsec_core -name '*.py' -o -name '*.pyi')
+
+# The first of these that is Python 3.11 or newer and can make a virtual environment. Looked up when used: packages may bring it.
+find-python = $(shell for python in python3.11 python3; do \
+    if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+# Of the packages with the tags of $1 (build-test is build and test), those that are not installed.
+packages-of = $(shell awk -v tags='$(subst -, ,$1)' 'BEGIN { split(tags, t); for (i in t) want[t[i]] } \
+    !/^\#/ && $$2 in want { print $$1 }' packages.txt)
+installed-of = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $1 2>/dev/null | awk '$$2 == "installed" { print $$1 }')
+missing-of = $(filter-out $(call installed-of,$(call packages-of,$1)),$(call packages-of,$1))
+apt-install = apt-get install -y --no-install-recommends
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: .venv/.built ## Simulate two computers on one Ethernet link, with 3DES and with AES-GCM; results in out/
+	.venv/bin/ipsec-core simulate labs/first-link.toml --out out/demo
+	.venv/bin/ipsec-core simulate labs/first-link-gcm.toml --out out/demo-gcm
+	@echo "Results: out/demo (ESP 3DES/SHA1) and out/demo-gcm (ESP AES-128-GCM); open link.pcapng with Wireshark."
+
+.PHONY: test
+test: lint ## Lint, type check and run the tests
+	.venv/bin/pytest -m "not interop" $(PYTEST_ARGS)
+
+.PHONY: test-interop
+test-interop: .venv/.packages-build-test-interop .venv/.tools ## Run the tests that need whole foreign servers
+	.venv/bin/pytest -m interop $(or $(PYTEST_ARGS),tests/interop)
+
+# Children inherit LD_PRELOAD: tshark runs well with it. PYTHONSAFEPATH: the installed package, not the one of this directory.
+# --capture=sys: what a sanitizer says before it ends the process is seen.
+.PHONY: test-sanitize
+test-sanitize: .venv-sanitize/.built ## Run the tests against a build with AddressSanitizer and UBSan
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    PYTHONMALLOC=malloc PYTHONSAFEPATH=1 \
+	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:detect_stack_use_after_return=1 \
+	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    .venv-sanitize/bin/pytest -m "not interop" --capture=sys -p no:cacheprovider $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: .venv/.packages-build-test .venv/.tools ## Check format and types: ruff, mypy --strict, clang-format
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	clang-format --dry-run -Werror $(C_SOURCES)
+
+.PHONY: bench
+bench: .venv/.built ## Measure ESP against the bare crypto library, side by side
+	.venv/bin/ipsec-core bench esp
+
+.PHONY: clean
+clean: ## Remove all that was made here: results, builds, virtual environments, caches
+	rm -rf out build dist *.egg-info .venv .venv-sanitize .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find ipsec_core tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find ipsec_core \( -name '*.so' -o -name '*.c' \) -delete
+
+# --- set-up ---
+
+# The stamp says that the packages are there. Without root nothing is begun: one line tells what to run.
+.venv/.packages-%: packages.txt
+	$(if $(call missing-of,$*),$(if $(filter-out 0,$(shell id -u)),$(error \
+	    System packages are missing, run "sudo $(apt-install) $(call missing-of,$*)" and make again)))
+	$(if $(call missing-of,$*),apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    $(apt-install) -qq -o DPkg::Lock::Timeout=300 $(call missing-of,$*))
+	@mkdir -p $(@D) && touch $@
+
+%/bin/python: | .venv/.packages-build
+	$(if $(find-python),,$(error Python 3.11 or newer with its venv module is needed: neither python3.11 nor python3 is one))
+	$(find-python) -m venv $*
+
+# What pyproject.toml requires of a build, for a build without isolation.
+build-requires = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+# $1: the virtual environment
+define install-build-requires
+	$1/bin/python -c '$(build-requires)' >$1/build-requires.txt
+	$1/bin/pip install -q "pip>=25.1" -r $1/build-requires.txt
+endef
+
+.venv/.built: $(BUILD_SOURCES) | .venv/.packages-build .venv/bin/python
+	$(call install-build-requires,.venv)
+	PYTHONWARNINGS='ignore:Editable installation' .venv/bin/pip install -q --no-build-isolation -e .
+	@touch $@
+
+.venv/.tools: pyproject.toml | .venv/.built
+	.venv/bin/pip install -q --group dev
+	@touch $@
+
+# Installed, not editable, with a build directory of its own: the instrumented modules never mix with those of .venv.
+.venv-sanitize/.built: $(BUILD_SOURCES) $(PYTHON_SOURCES) | .venv/.packages-build-test .venv-sanitize/bin/python
+	$(call install-build-requires,.venv-sanitize)
+	.venv-sanitize/bin/pip install -q --group test
+	printf '[build]\nbuild_base = .venv-sanitize/build\n' >.venv-sanitize/setup.cfg
+	DIST_EXTRA_CONFIG=.venv-sanitize/setup.cfg IPSEC_CORE_SANITIZE=1 \
+	    .venv-sanitize/bin/pip install -q --no-build-isolation .
+	@touch $@
