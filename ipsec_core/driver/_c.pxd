@@ -1,0 +1,146 @@
+"""C declarations of src_c/include/ipsec_core, names untouched."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "ipsec_core/types.h" nogil:
+    ctypedef uint64_t ipc_time
+    ctypedef uint32_t ipc_ipv4
+    const char *IPC_VERSION
+    const char *ipc_strerror(int code)
+
+
+cdef extern from "ipsec_core/status.h" nogil:
+    enum: IPC_STATUS_COUNT
+    enum ipc_verdict:
+        IPC_VERDICT_PASS, IPC_VERDICT_HELD, IPC_VERDICT_DROP
+    const char *ipc_status_name(int status)
+    const char *ipc_status_text(int status)
+    ipc_verdict ipc_status_verdict(int status)
+
+
+cdef extern from "ipsec_core/algorithm.h" nogil:
+    struct ipc_encryption_info:
+        const char *text
+        uint8_t key_length, salt_length, iv_length, block_length, icv_length, windows_2000
+    struct ipc_integrity_info:
+        const char *text
+        uint8_t key_length, icv_length, windows_2000
+    const ipc_encryption_info *ipc_encryption_info_of "ipc_encryption_info"(int encryption)
+    const ipc_integrity_info *ipc_integrity_info_of "ipc_integrity_info"(int integrity)
+
+
+cdef extern from "ipsec_core/crypto.h" nogil:
+    enum ipc_encryption:
+        pass
+    enum ipc_integrity:
+        pass
+    struct ipc_crypto_backend_t "ipc_crypto_backend":
+        const char *name
+        const char *(*version)()
+        int (*rank)(ipc_encryption encryption, ipc_integrity integrity)
+    const ipc_crypto_backend_t *ipc_crypto_backend(unsigned index)
+    const ipc_crypto_backend_t *ipc_crypto_choose(ipc_encryption encryption, ipc_integrity integrity, const char *name)
+
+
+cdef extern from "ipsec_core/burst.h" nogil:
+    enum: IPC_BURST_MAX
+    enum: IPC_PACKET_MAX
+    enum: IPC_BURST_HEADROOM
+    uint32_t IPC_NO_SA
+    struct ipc_burst:
+        uint8_t *arena
+        uint32_t *offset
+        uint32_t *length
+        uint32_t *sa
+        uint32_t *filter
+        ipc_time *time
+        uint8_t *status
+        uint32_t capacity, count, stride, max_packet
+    int ipc_burst_create(uint32_t capacity, uint32_t max_packet, ipc_burst **out)
+    void ipc_burst_destroy(ipc_burst *b)
+    int ipc_burst_add(ipc_burst *b, const uint8_t *packet, uint32_t length, ipc_time time)
+    void ipc_burst_reset(ipc_burst *b)
+
+
+cdef extern from "ipsec_core/driver.h" nogil:
+    enum: IPC_OUTBOUND
+    enum: IPC_INBOUND
+    enum: IPC_TRANSPORT
+    enum: IPC_TUNNEL
+    enum ipc_mode:
+        pass
+    ctypedef struct ipc_driver:
+        pass
+    struct ipc_driver_config:
+        uint32_t sa_hash_kb, cache_kb, spi_slots, cache_slots, hold_packets, hold_bytes
+        uint8_t cache_off
+        uint8_t seed[16]
+        const char *backend
+    int ipc_driver_create(const ipc_driver_config *config, ipc_driver **out)
+    void ipc_driver_destroy(ipc_driver *d)
+
+    struct ipc_filter:
+        ipc_ipv4 source, source_mask, destination, destination_mask, tunnel
+        uint32_t reference
+        uint16_t source_port, destination_port
+        uint8_t protocol, direction, action
+    int ipc_driver_set_filters(ipc_driver *d, const ipc_filter *filters, uint32_t count)
+    uint32_t ipc_driver_filter_count(const ipc_driver *d)
+    int ipc_driver_filter(const ipc_driver *d, uint32_t index, ipc_filter *filter, uint64_t *packets)
+
+    ctypedef uint64_t ipc_sa
+    struct ipc_sa_config:
+        uint8_t direction, mode, encryption, integrity
+        uint32_t spi
+        ipc_ipv4 source, destination
+        ipc_ipv4 inner_source, inner_source_mask, inner_destination, inner_destination_mask
+        uint16_t source_port, destination_port
+        uint8_t protocol
+        uint32_t filter, replay_window
+        const uint8_t *encryption_key
+        const uint8_t *integrity_key
+        uint32_t encryption_key_length, integrity_key_length
+        uint64_t soft_bytes, hard_bytes, sequence
+    struct ipc_sa_info:
+        ipc_sa handle
+        ipc_sa_config config
+        const char *backend
+        uint64_t packets, bytes, sequence, dropped, lost
+    int ipc_sa_add(ipc_driver *d, const ipc_sa_config *config, ipc_sa *handle)
+    int ipc_sa_delete(ipc_driver *d, ipc_sa handle)
+    int ipc_sa_info_of "ipc_sa_info"(const ipc_driver *d, ipc_sa handle, ipc_sa_info *info)
+    uint32_t ipc_sa_list(const ipc_driver *d, ipc_sa *handles, uint32_t max)
+    uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_ipv4 destination, uint8_t protocol)
+    uint32_t ipc_spi_allocate(ipc_driver *d, ipc_ipv4 destination)
+    uint32_t ipc_esp_overhead(ipc_mode mode, ipc_encryption encryption, ipc_integrity integrity, uint32_t length)
+
+    uint32_t ipc_outbound(ipc_driver *d, ipc_burst *burst)
+    uint32_t ipc_inbound(ipc_driver *d, ipc_burst *burst)
+
+    enum: IPC_UPCALL_ACQUIRE
+    enum: IPC_UPCALL_REKEY
+    enum: IPC_UPCALL_EXPIRED
+    struct ipc_upcall:
+        ipc_time time
+        ipc_sa sa
+        uint32_t filter
+        ipc_ipv4 peer, source, destination
+        uint16_t source_port, destination_port
+        uint8_t protocol, kind
+    int ipc_upcall_next(ipc_driver *d, ipc_upcall *upcall)
+    uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_ipv4 source, ipc_ipv4 destination)
+    uint32_t ipc_release(ipc_driver *d, ipc_burst *burst, ipc_time now)
+
+    struct ipc_counters:
+        uint64_t status_outbound[1]
+        uint64_t status_inbound[1]
+    void ipc_driver_counters(const ipc_driver *d, ipc_counters *counters)
+    void ipc_driver_reset_counters(ipc_driver *d)
+    struct ipc_table_info:
+        uint32_t spi_slots, spi_used, spi_overflow, cache_slots
+    void ipc_driver_tables(const ipc_driver *d, ipc_table_info *info)
+    # The X-macro list as data: names and texts in the order of the struct's members.
+    unsigned ipc_counter_count()
+    const char *ipc_counter_name(unsigned index)
+    const char *ipc_counter_text(unsigned index)

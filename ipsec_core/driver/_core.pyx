@@ -1,0 +1,534 @@
+# cython: freethreading_compatible=False
+"""Burst and Driver: the Cython face of src_c/include/ipsec_core/{burst,driver}.h."""
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+import hashlib
+import os
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network
+
+import numpy as np
+
+from ipsec_core.driver cimport _c
+from ipsec_core.driver.types import Action, Algorithm, SaInfo, Upcall, UpcallKind
+from ipsec_core.errors import DriverError
+
+C_VERSION = _c.IPC_VERSION.decode()
+BURST_MAX = _c.IPC_BURST_MAX
+NO_SA = _c.IPC_NO_SA
+
+Status = IntEnum("Status", {_c.ipc_status_name(i).decode(): i for i in range(_c.IPC_STATUS_COUNT)})
+Status.__doc__ = "Verdict of a packet; the names and their order come from src_c/include/ipsec_core/status.h."
+
+STATUS_TEXT = {Status(i): _c.ipc_status_text(i).decode() for i in range(_c.IPC_STATUS_COUNT)}
+PASSES = frozenset(s for s in Status if _c.ipc_status_verdict(s) == _c.IPC_VERDICT_PASS)
+COUNTERS = tuple((_c.ipc_counter_name(i).decode(), _c.ipc_counter_text(i).decode())
+                 for i in range(_c.ipc_counter_count()))
+
+cdef dict ENCRYPTION = {}
+cdef dict INTEGRITY = {}
+cdef list ENCRYPTION_NAMES = []
+cdef list INTEGRITY_NAMES = []
+
+
+cdef void read_algorithms():
+    cdef int i = 0
+    while _c.ipc_encryption_info_of(i) != NULL:
+        ENCRYPTION_NAMES.append(_c.ipc_encryption_info_of(i).text.decode())
+        i += 1
+    i = 0
+    while _c.ipc_integrity_info_of(i) != NULL:
+        INTEGRITY_NAMES.append(_c.ipc_integrity_info_of(i).text.decode())
+        i += 1
+    ENCRYPTION.update({name: number for number, name in enumerate(ENCRYPTION_NAMES)})
+    INTEGRITY.update({name: number for number, name in enumerate(INTEGRITY_NAMES)})
+
+read_algorithms()
+
+
+cdef int check(int code, str what) except -1:
+    """The one place where a negative code of a control call becomes an exception."""
+    if code < 0:
+        text = _c.ipc_strerror(code).decode()
+        raise DriverError(f"{what}: {text}")
+    return code
+
+
+cdef uint32_t address(object value) except? 0:
+    return int(value if isinstance(value, IPv4Address) else IPv4Address(value))
+
+
+cdef uint64_t nanoseconds(double seconds) except? 0:
+    if not 0 <= seconds < 1.8e10:
+        raise DriverError(f"now: {seconds} is not a time; accepted: seconds from 0 on")
+    return <uint64_t>(seconds * 1e9 + 0.5)
+
+
+def crypto_backends():
+    """The crypto back ends of this build: a dict of name -> version, best known first."""
+    cdef unsigned i = 0
+    found = {}
+    while _c.ipc_crypto_backend(i) != NULL:
+        found[_c.ipc_crypto_backend(i).name.decode()] = _c.ipc_crypto_backend(i).version().decode()
+        i += 1
+    return found
+
+
+def algorithms():
+    """All algorithms that the driver knows, as a tuple of Algorithm; `backends` are those of this build and CPU, fastest first."""
+    cdef const _c.ipc_encryption_info *e
+    cdef const _c.ipc_integrity_info *a
+    records = []
+    for name, i in ENCRYPTION.items():
+        e = _c.ipc_encryption_info_of(i)
+        integrity = INTEGRITY["none"] if e.icv_length else 1
+        records.append(Algorithm(name, "encryption", e.key_length, e.salt_length, e.iv_length, e.block_length, e.icv_length,
+                                 bool(e.windows_2000), _ranked(i, integrity)))
+    for name, i in INTEGRITY.items():
+        a = _c.ipc_integrity_info_of(i)
+        records.append(Algorithm(name, "integrity", a.key_length, 0, 0, 1, a.icv_length, bool(a.windows_2000), _ranked(0, i)))
+    return tuple(records)
+
+
+cdef tuple _ranked(int encryption, int integrity):
+    cdef unsigned i = 0
+    ranks = []
+    while _c.ipc_crypto_backend(i) != NULL:
+        rank = _c.ipc_crypto_backend(i).rank(<_c.ipc_encryption>encryption, <_c.ipc_integrity>integrity)
+        if rank > 0:
+            ranks.append((-rank, _c.ipc_crypto_backend(i).name.decode()))
+        i += 1
+    return tuple(name for _, name in sorted(ranks))
+
+
+def esp_overhead(mode, encryption, integrity, length):
+    """Bytes that ESP adds to an IPv4 packet of `length` bytes without options (RFC 2406 2), exact."""
+    return _c.ipc_esp_overhead(<_c.ipc_mode>_mode(mode), <_c.ipc_encryption>_lookup(ENCRYPTION, encryption, "encryption"),
+                               <_c.ipc_integrity>_lookup(INTEGRITY, integrity, "integrity"), length)
+
+
+cdef int _lookup(dict table, object name, str what) except -1:
+    number = table.get(name)
+    if number is None:
+        raise DriverError(f"{what}: {name!r} is unknown; accepted: {', '.join(table)}")
+    return number
+
+
+cdef int _mode(object mode) except -1:
+    if mode == "transport":
+        return _c.IPC_TRANSPORT
+    if mode == "tunnel":
+        return _c.IPC_TUNNEL
+    raise DriverError(f"mode: {mode!r} is unknown; accepted: transport, tunnel")
+
+
+cdef int _direction(object direction) except -1:
+    if direction == "out":
+        return _c.IPC_OUTBOUND
+    if direction == "in":
+        return _c.IPC_INBOUND
+    raise DriverError(f"direction: {direction!r} is unknown; accepted: out, in")
+
+
+cdef class _View:
+    """One array of a burst through the buffer protocol; keeps the burst alive."""
+
+    cdef Burst owner
+    cdef void *data
+    cdef Py_ssize_t itemsize
+    cdef char *format
+    cdef Py_ssize_t shape[1]
+    cdef Py_ssize_t strides[1]
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        view.buf = self.data
+        view.obj = self
+        view.len = self.shape[0] * self.itemsize
+        view.readonly = 0
+        view.itemsize = self.itemsize
+        view.format = self.format if flags & PyBUF_FORMAT else NULL
+        view.ndim = 1
+        view.shape = self.shape if flags & PyBUF_ND else NULL
+        view.strides = self.strides if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+
+    def __releasebuffer__(self, Py_buffer *view):
+        pass
+
+
+cdef object _view(Burst owner, void *data, Py_ssize_t count, Py_ssize_t itemsize, char *format):
+    cdef _View view = _View.__new__(_View)
+    view.owner = owner
+    view.data = data
+    view.itemsize = itemsize
+    view.format = format
+    view.shape[0] = count
+    view.strides[0] = itemsize
+    return np.asarray(view)
+
+
+cdef class Burst:
+    """Packets side by side in one arena, with their verdicts.
+
+    `capacity` packets (1..256) of up to `max_packet` bytes (20..65535) before protection. The arrays `status`, `length`, `sa` (index or NO_SA),
+    `filter`, `time` (ns) are NumPy views of the first `len(burst)` elements: they show what the driver wrote, without a copy.
+    """
+
+    def __cinit__(self, uint32_t capacity=64, uint32_t max_packet=2048):
+        if _c.ipc_burst_create(capacity, max_packet, &self.c) < 0:
+            raise DriverError(f"Burst: capacity {capacity}, max_packet {max_packet} out of range; "
+                              f"accepted: capacity 1..{_c.IPC_BURST_MAX}, max_packet 20..{_c.IPC_PACKET_MAX}")
+
+    def __dealloc__(self):
+        _c.ipc_burst_destroy(self.c)
+
+    def __len__(self):
+        return self.c.count
+
+    @property
+    def capacity(self):
+        return self.c.capacity
+
+    @property
+    def max_packet(self):
+        return self.c.max_packet
+
+    @property
+    def status(self):
+        return _view(self, self.c.status, self.c.count, 1, b"B")
+
+    @property
+    def length(self):
+        return _view(self, self.c.length, self.c.count, 4, b"I")
+
+    @property
+    def sa(self):
+        return _view(self, self.c.sa, self.c.count, 4, b"I")
+
+    @property
+    def filter(self):
+        return _view(self, self.c.filter, self.c.count, 4, b"I")
+
+    @property
+    def time(self):
+        return _view(self, self.c.time, self.c.count, 8, b"Q")
+
+    def load(self, packets, lengths=None):
+        """Replaces the content by `packets`: an iterable of bytes-like IPv4 packets, or a 2-D uint8 array (one row a packet) with `lengths`.
+
+        Raises DriverError, and leaves the burst empty, when there are more than `capacity` packets or one is longer than `max_packet`.
+        """
+        cdef const uint8_t[::1] row
+        cdef const uint8_t[:, ::1] rows
+        cdef uint32_t i, n
+        cdef int rc = 0
+        if self.busy:
+            raise DriverError("Burst: in use by a driver in another thread")
+        _c.ipc_burst_reset(self.c)
+        if lengths is not None:
+            rows = packets
+            for i in range(<uint32_t>rows.shape[0]):
+                n = lengths[i]
+                if n > rows.shape[1]:
+                    _c.ipc_burst_reset(self.c)
+                    raise DriverError(f"Burst.load: length {n} of packet {i} is longer than its row of {rows.shape[1]} bytes")
+                rc = _c.ipc_burst_add(self.c, &rows[i, 0] if n else NULL, n, 0)
+                if rc < 0:
+                    break
+        else:
+            for packet in packets:
+                if type(packet) is bytes:
+                    rc = _c.ipc_burst_add(self.c, <const uint8_t *>PyBytes_AS_STRING(packet),
+                                          <uint32_t>min(PyBytes_GET_SIZE(packet), 0x7fffffff), 0)
+                else:
+                    row = packet
+                    rc = _c.ipc_burst_add(self.c, &row[0] if row.shape[0] else NULL,
+                                          <uint32_t>min(row.shape[0], 0x7fffffff), 0)
+                if rc < 0:
+                    break
+        if rc < 0:
+            i = self.c.count
+            _c.ipc_burst_reset(self.c)
+            if i == self.c.capacity:
+                raise DriverError(f"Burst.load: more than {self.c.capacity} packets")
+            raise DriverError(f"Burst.load: packet {i} is longer than {self.c.max_packet} bytes")
+        return self
+
+    def packets(self):
+        """The packets that may go on (verdict PASS), in order, as a list of bytes."""
+        cdef uint32_t i
+        out = []
+        for i in range(self.c.count):
+            if _c.ipc_status_verdict(self.c.status[i]) == _c.IPC_VERDICT_PASS:
+                out.append(PyBytes_FromStringAndSize(<char *>self.c.arena + self.c.offset[i], self.c.length[i]))
+        return out
+
+    def packet(self, uint32_t i):
+        """Packet `i` as it stands, whatever its verdict."""
+        if i >= self.c.count:
+            raise IndexError(f"burst has {self.c.count} packets")
+        return PyBytes_FromStringAndSize(<char *>self.c.arena + self.c.offset[i], self.c.length[i])
+
+
+cdef object upcall_record(const _c.ipc_upcall *u):
+    return Upcall(UpcallKind(u.kind), u.time / 1e9, u.sa, u.filter, IPv4Address(u.peer), IPv4Address(u.source),
+                  IPv4Address(u.destination), u.protocol, u.source_port, u.destination_port)
+
+
+cdef object network(uint32_t value, uint32_t mask):
+    return IPv4Network((value, bin(mask).count("1")))
+
+
+cdef class Driver:
+    """The IPsec driver of one computer (RFC 2401; KB 257225).
+
+    `sa_hash_size` and `cache_size` are the registry's SAHashSize and CacheSize in KB (64..1024). `seed` (int or bytes) makes table hashes and IVs
+    reproducible; without it they come from the operating system. `backend` names the crypto back end, None takes the fastest for each
+    SA. `hold_packets` may wait for one negotiation. `cache=False` walks the filters for every packet. `spi_slots` and `cache_slots` override the
+    table sizes. A driver belongs to one thread at a time; bursts run without the GIL.
+    """
+
+    def __cinit__(self, sa_hash_size=64, cache_size=64, *, seed=None, backend=None, uint32_t hold_packets=0,
+                  uint32_t hold_bytes=0, cache=True, uint32_t spi_slots=0, uint32_t cache_slots=0):
+        cdef _c.ipc_driver_config config
+        memset(&config, 0, sizeof(config))
+        for name, value in (("SAHashSize", sa_hash_size), ("CacheSize", cache_size)):
+            if not 64 <= value <= 1024:
+                raise DriverError(f"{name}: {value} is out of range; accepted: 64 to 1024 (KB)")
+        config.sa_hash_kb = sa_hash_size
+        config.cache_kb = cache_size
+        config.hold_packets = hold_packets
+        config.hold_bytes = hold_bytes
+        config.cache_off = not cache
+        config.spi_slots = spi_slots
+        config.cache_slots = cache_slots
+        if seed is None:
+            material = os.urandom(16)
+        else:
+            material = hashlib.sha256(seed if isinstance(seed, bytes) else str(seed).encode()).digest()
+        memcpy(config.seed, PyBytes_AS_STRING(material), 16)
+        if backend is not None:
+            if backend not in crypto_backends():
+                raise DriverError(f"backend: {backend!r} is not in this build; accepted: {', '.join(crypto_backends())}")
+            self.backend_name = backend.encode()
+            config.backend = PyBytes_AS_STRING(self.backend_name)
+        check(_c.ipc_driver_create(&config, &self.c), "Driver")
+
+    def __dealloc__(self):
+        _c.ipc_driver_destroy(self.c)
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise DriverError("Driver: in use by another thread; one driver belongs to one thread at a time")
+        self.busy = True
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.busy = False
+
+    def set_filters(self, filters):
+        """Replaces all filters; they are walked in the order given. SAs stay and serve the filter with their reference."""
+        filters = list(filters)
+        cdef _c.ipc_filter *array = <_c.ipc_filter *>calloc(len(filters) or 1, sizeof(_c.ipc_filter))
+        cdef _c.ipc_filter *f
+        if array == NULL:
+            raise MemoryError
+        self.enter()
+        try:
+            for i, record in enumerate(filters):
+                f = &array[i]
+                f.source = int(record.source.network_address)
+                f.source_mask = int(record.source.netmask)
+                f.destination = int(record.destination.network_address)
+                f.destination_mask = int(record.destination.netmask)
+                f.tunnel = 0 if record.tunnel is None else address(record.tunnel)
+                f.reference = record.reference
+                f.source_port = record.source_port
+                f.destination_port = record.destination_port
+                f.protocol = record.protocol
+                f.direction = _direction(record.direction)
+                f.action = Action(record.action)
+            check(_c.ipc_driver_set_filters(self.c, array, <uint32_t>len(filters)), "set_filters")
+        finally:
+            self.leave()
+            free(array)
+
+    def filter_packets(self):
+        """Packets that each filter has decided, as a list of (reference, packets) in the order of the walk."""
+        cdef _c.ipc_filter f
+        cdef uint64_t packets
+        cdef uint32_t i
+        out = []
+        for i in range(_c.ipc_driver_filter_count(self.c)):
+            _c.ipc_driver_filter(self.c, i, &f, &packets)
+            out.append((f.reference, packets))
+        return out
+
+    def add_sa(self, sa):
+        """Adds a SecurityAssociation and returns its handle. Raises DriverError with the field and what is accepted."""
+        cdef _c.ipc_sa_config c
+        cdef _c.ipc_sa handle
+        memset(&c, 0, sizeof(c))
+        if sa.protocol != "esp":
+            raise DriverError(f"protocol: {sa.protocol!r} is unknown; accepted: esp")
+        c.direction = _direction(sa.direction)
+        c.mode = _mode(sa.mode)
+        c.encryption = _lookup(ENCRYPTION, sa.encryption, "encryption")
+        c.integrity = _lookup(INTEGRITY, sa.integrity, "integrity")
+        if not 256 <= sa.spi <= 0xffffffff:
+            raise DriverError(f"spi: {sa.spi} is out of range; accepted: 256 to 4294967295 (RFC 2406 2.1)")
+        c.spi = sa.spi
+        c.source = address(sa.source)
+        c.destination = address(sa.destination)
+        whole = sa.mode == "tunnel"
+        source = sa.inner_source or IPv4Network("0.0.0.0/0" if whole else (c.source, 32))
+        destination = sa.inner_destination or IPv4Network("0.0.0.0/0" if whole else (c.destination, 32))
+        c.inner_source = int(source.network_address)
+        c.inner_source_mask = int(source.netmask)
+        c.inner_destination = int(destination.network_address)
+        c.inner_destination_mask = int(destination.netmask)
+        c.source_port = sa.source_port
+        c.destination_port = sa.destination_port
+        c.protocol = sa.inner_protocol
+        c.filter = sa.filter
+        c.replay_window = sa.replay_window if sa.direction == "in" else 0
+        keys = (bytes(sa.encryption_key), bytes(sa.integrity_key))
+        wanted = (_c.ipc_encryption_info_of(c.encryption).key_length, _c.ipc_integrity_info_of(c.integrity).key_length)
+        for what, name, key, length in zip(("encryption_key", "integrity_key"), (sa.encryption, sa.integrity), keys, wanted):
+            if len(key) != length:
+                raise DriverError(f"{what}: {len(key)} bytes; accepted: {length} bytes for {name}")
+        if (_c.ipc_encryption_info_of(c.encryption).icv_length == 0) == (sa.integrity == "none"):
+            raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.encryption}; accepted: "
+                              + (", ".join(n for n in INTEGRITY if n != "none") if sa.integrity == "none" else "none"))
+        if sa.replay_window and (not 32 <= sa.replay_window <= 4096 or sa.replay_window % 32):
+            raise DriverError(f"replay_window: {sa.replay_window} is out of range; accepted: 0, or 32 to 4096 in steps of 32")
+        if sa.hard_bytes and sa.soft_bytes > sa.hard_bytes:
+            raise DriverError(f"soft_bytes: {sa.soft_bytes} is more than hard_bytes {sa.hard_bytes}")
+        if not 0 <= sa.sequence <= 0xffffffff:
+            raise DriverError(f"sequence: {sa.sequence} is out of range; accepted: 0 to 4294967295")
+        c.encryption_key = <const uint8_t *>PyBytes_AS_STRING(keys[0])
+        c.integrity_key = <const uint8_t *>PyBytes_AS_STRING(keys[1])
+        c.encryption_key_length = len(keys[0])
+        c.integrity_key_length = len(keys[1])
+        c.soft_bytes = sa.soft_bytes
+        c.hard_bytes = sa.hard_bytes
+        c.sequence = sa.sequence
+        self.enter()
+        try:
+            check(_c.ipc_sa_add(self.c, &c, &handle), f"SA 0x{sa.spi:08x}")
+        finally:
+            self.leave()
+        return handle
+
+    def delete_sa(self, _c.ipc_sa handle):
+        """Deletes an SA; its keys are wiped. A handle of an SA that is gone raises DriverError."""
+        self.enter()
+        try:
+            check(_c.ipc_sa_delete(self.c, handle), f"SA handle 0x{handle:x}")
+        finally:
+            self.leave()
+
+    def sa_info(self, _c.ipc_sa handle):
+        """SaInfo of a handle."""
+        cdef _c.ipc_sa_info s
+        check(_c.ipc_sa_info_of(self.c, handle, &s), f"SA handle 0x{handle:x}")
+        return SaInfo(s.handle, <uint32_t>s.handle, "out" if s.config.direction == _c.IPC_OUTBOUND else "in",
+                      "tunnel" if s.config.mode == _c.IPC_TUNNEL else "transport", s.config.spi,
+                      IPv4Address(s.config.source), IPv4Address(s.config.destination),
+                      network(s.config.inner_source, s.config.inner_source_mask),
+                      network(s.config.inner_destination, s.config.inner_destination_mask), s.config.protocol,
+                      s.config.source_port, s.config.destination_port, ENCRYPTION_NAMES[s.config.encryption],
+                      INTEGRITY_NAMES[s.config.integrity], s.backend.decode(), s.config.filter, s.packets, s.bytes,
+                      s.sequence, s.dropped, s.lost)
+
+    def sas(self):
+        """SaInfo of all SAs, in the order of their indices."""
+        cdef uint32_t n = _c.ipc_sa_list(self.c, NULL, 0)
+        cdef _c.ipc_sa *handles = <_c.ipc_sa *>calloc(n or 1, sizeof(_c.ipc_sa))
+        if handles == NULL:
+            raise MemoryError
+        try:
+            _c.ipc_sa_list(self.c, handles, n)
+            return [self.sa_info(handles[i]) for i in range(n)]
+        finally:
+            free(handles)
+
+    def spi_lookup(self, uint32_t spi, destination, uint8_t protocol=50):
+        """Index of the inbound SA, or NO_SA."""
+        return _c.ipc_spi_lookup(self.c, spi, address(destination), protocol)
+
+    def allocate_spi(self, destination):
+        """An SPI that no inbound SA to `destination` uses."""
+        return _c.ipc_spi_allocate(self.c, address(destination))
+
+    def _run(self, Burst burst, double now, bint out):
+        cdef uint32_t i, passed
+        cdef uint64_t ns = nanoseconds(now)
+        self.enter()
+        if burst.busy:
+            self.leave()
+            raise DriverError("Burst: in use by a driver in another thread")
+        burst.busy = True
+        with nogil:
+            for i in range(burst.c.count):
+                burst.c.time[i] = ns
+            passed = _c.ipc_outbound(self.c, burst.c) if out else _c.ipc_inbound(self.c, burst.c)
+        burst.busy = False
+        self.leave()
+        return passed
+
+    def outbound(self, Burst burst, double now=0.0):
+        """Runs IPv4 packets from the host through the driver, in place; returns how many may be sent. `now` in seconds."""
+        return self._run(burst, now, True)
+
+    def inbound(self, Burst burst, double now=0.0):
+        """Runs IPv4 packets from the network through the driver, in place; returns how many go up. `now` in seconds."""
+        return self._run(burst, now, False)
+
+    def upcalls(self):
+        """Takes all waiting upcalls, oldest first, as a list of Upcall."""
+        cdef _c.ipc_upcall u
+        out = []
+        while _c.ipc_upcall_next(self.c, &u):
+            out.append(upcall_record(&u))
+        return out
+
+    def acquire_failed(self, uint32_t filter, source, destination):
+        """The negotiation for a flow failed: drops its waiting packets and returns how many."""
+        return _c.ipc_acquire_failed(self.c, filter, address(source), address(destination))
+
+    def release(self, Burst burst, double now=0.0):
+        """Fills the burst with waiting packets whose SA has come; returns how many. Run them through `outbound` before newer packets."""
+        _c.ipc_burst_reset(burst.c)
+        _c.ipc_release(self.c, burst.c, nanoseconds(now))
+        return burst.c.count
+
+    def counters(self):
+        """The counters by name: the nine IPsec statistics of IP Security Monitor, then the driver's own."""
+        cdef _c.ipc_counters c
+        _c.ipc_driver_counters(self.c, &c)
+        cdef uint64_t *values = <uint64_t *>&c
+        return {name: values[i] for i, (name, _) in enumerate(COUNTERS)}
+
+    def status_counters(self, direction):
+        """Packets per verdict in a direction ("out" or "in"), as a dict of status name -> packets."""
+        cdef _c.ipc_counters c
+        _c.ipc_driver_counters(self.c, &c)
+        cdef uint64_t *values = &c.status_outbound[0] if _direction(direction) == _c.IPC_OUTBOUND else &c.status_inbound[0]
+        return {Status(i).name: values[i] for i in range(_c.IPC_STATUS_COUNT)}
+
+    def reset_counters(self):
+        """All counters to zero but the active associations, as a restart of the Policy Agent does (KB 257225)."""
+        _c.ipc_driver_reset_counters(self.c)
+
+    def tables(self):
+        """Sizes and load of the tables: spi_slots, spi_used, spi_overflow (SAs beyond the configured size), cache_slots (per direction)."""
+        cdef _c.ipc_table_info t
+        _c.ipc_driver_tables(self.c, &t)
+        return {"spi_slots": t.spi_slots, "spi_used": t.spi_used, "spi_overflow": t.spi_overflow, "cache_slots": t.cache_slots}

@@ -1,0 +1,157 @@
+/* Packets that wait for a negotiation, and what the driver asks of ISAKMP/Oakley. */
+#include "internal.h"
+
+int ipc_upcall_post(ipc_driver *d, const struct ipc_upcall *upcall) {
+    if (d->upcall_head - d->upcall_tail == IPC_UPCALLS) {
+        d->counters.upcalls_lost++;
+        return 0;
+    }
+    d->upcall[d->upcall_head++ % IPC_UPCALLS] = *upcall;
+    return 1;
+}
+
+int ipc_upcall_next(ipc_driver *d, struct ipc_upcall *upcall) {
+    if (d->upcall_head == d->upcall_tail)
+        return 0;
+    *upcall = d->upcall[d->upcall_tail++ % IPC_UPCALLS];
+    return 1;
+}
+
+void ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_time now) {
+    const struct ipc_sa_ctl *ctl = ipc_ctl(d, sa);
+    const struct ipc_sa_config *c = &ctl->config;
+    struct ipc_upcall u = {
+        .time = now,
+        .sa = ipc_handle(sa, ctl->generation),
+        .filter = c->filter,
+        .peer = c->direction == IPC_OUTBOUND ? c->destination : c->source,
+        .source = c->inner_source,
+        .destination = c->inner_destination,
+        .source_port = c->source_port,
+        .destination_port = c->destination_port,
+        .protocol = c->protocol,
+        .kind = (uint8_t)kind,
+    };
+    if (kind == IPC_UPCALL_REKEY)
+        d->counters.rekeys++;
+    else
+        d->counters.expirations++;
+    (void)ipc_upcall_post(d, &u);
+}
+
+static uint32_t find_pending(const ipc_driver *d, uint32_t reference, uint32_t source, uint32_t destination) {
+    for (uint32_t i = 0; i < IPC_PENDING_MAX; i++) {
+        const struct ipc_pending *p = &d->pending[i];
+        if (p->used && p->reference == reference && p->source == source && p->destination == destination)
+            return i;
+    }
+    return IPC_NONE;
+}
+
+/* A new acquire, if there is room for one and for its upcall. */
+static uint32_t open_pending(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow, uint32_t source,
+                             uint32_t destination, ipc_time now) {
+    uint32_t i = 0;
+    while (i < IPC_PENDING_MAX && d->pending[i].used)
+        i++;
+    if (i == IPC_PENDING_MAX)
+        return IPC_NONE;
+    struct ipc_upcall u = {
+        .time = now,
+        .filter = f->reference,
+        .peer = f->tunnel ? f->tunnel : flow->destination,
+        .source = flow->source,
+        .destination = flow->destination,
+        .source_port = flow->source_port,
+        .destination_port = flow->destination_port,
+        .protocol = flow->protocol,
+        .kind = IPC_UPCALL_ACQUIRE,
+    };
+    if (!ipc_upcall_post(d, &u))
+        return IPC_NONE;
+    d->counters.acquires++;
+    d->pending[i] = (struct ipc_pending){.reference = f->reference, .source = source, .destination = destination, .used = 1};
+    return i;
+}
+
+enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *flow, const uint8_t *packet, uint32_t length,
+                         ipc_time now) {
+    const struct ipc_filter *f = &d->filters[filter].filter;
+    /* Transport mode SAs are host to host, so each pair of hosts is a negotiation of its own. */
+    uint32_t source = f->tunnel ? 0 : flow->source, destination = f->tunnel ? 0 : flow->destination;
+    uint32_t i = find_pending(d, f->reference, source, destination);
+    if (i == IPC_NONE)
+        i = open_pending(d, f, flow, source, destination, now);
+    uint32_t size = (uint32_t)sizeof(struct ipc_held) + ((length + 7) & ~7u);
+    if (i == IPC_NONE || d->pending[i].packets >= d->hold_packets || size > d->hold_bytes - d->held_used)
+        return IPC_NOT_HELD;
+    struct ipc_held h = {.size = size, .length = length, .pending = i};
+    memcpy(d->held + d->held_used, &h, sizeof h);
+    memcpy(d->held + d->held_used + sizeof h, packet, length);
+    d->held_used += size;
+    d->pending[i].packets++;
+    d->counters.packets_held++;
+    return IPC_HELD;
+}
+
+void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *c) {
+    for (uint32_t i = 0; i < IPC_PENDING_MAX; i++) {
+        struct ipc_pending *p = &d->pending[i];
+        if (!p->used || p->reference != c->filter)
+            continue;
+        int covers = c->mode == IPC_TUNNEL || ((p->source & c->inner_source_mask) == c->inner_source &&
+                                               (p->destination & c->inner_destination_mask) == c->inner_destination);
+        if (!covers)
+            continue;
+        p->ready = 1;
+        if (p->packets == 0)
+            p->used = 0;
+    }
+}
+
+/*
+ * Takes the packets of ready (or of one) acquires out of the store, in order, and closes the gaps. With a burst they move there until it
+ * is full; without one they are dropped.
+ */
+static uint32_t take(ipc_driver *d, uint32_t only, struct ipc_burst *burst, ipc_time now) {
+    uint32_t taken = 0, kept = 0;
+    for (uint32_t at = 0; at < d->held_used;) {
+        struct ipc_held h;
+        memcpy(&h, d->held + at, sizeof h);
+        struct ipc_pending *p = &d->pending[h.pending];
+        int wanted = only == IPC_NONE ? p->ready : h.pending == only;
+        if (wanted && burst && burst->count == burst->capacity)
+            wanted = 0;
+        if (wanted) {
+            if (!burst)
+                d->counters.status_outbound[IPC_NEGOTIATION_FAILED]++;
+            else if (ipc_burst_add(burst, d->held + at + sizeof h, h.length, now) < 0)
+                d->counters.status_outbound[IPC_TOO_BIG]++;
+            taken++;
+            if (--p->packets == 0)
+                p->used = 0;
+        } else {
+            if (kept != at)
+                memmove(d->held + kept, d->held + at, h.size);
+            kept += h.size;
+        }
+        at += h.size;
+    }
+    d->held_used = kept;
+    return taken;
+}
+
+uint32_t ipc_release(ipc_driver *d, struct ipc_burst *burst, ipc_time now) {
+    return d->held_used ? take(d, IPC_NONE, burst, now) : 0;
+}
+
+uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_ipv4 source, ipc_ipv4 destination) {
+    uint32_t i = find_pending(d, filter, source, destination);
+    if (i == IPC_NONE)
+        i = find_pending(d, filter, 0, 0); /* a tunnel's */
+    if (i == IPC_NONE)
+        return 0;
+    uint32_t dropped = take(d, i, NULL, 0);
+    d->pending[i].used = 0;
+    return dropped;
+}
