@@ -1,0 +1,76 @@
+/* The algorithm tables, the list of back ends and the choice between them. */
+#include "crypto_backends.h"
+
+#include <string.h>
+
+const struct ipc_encryption_info *ipc_encryption_info(int encryption) {
+    static const struct ipc_encryption_info table[IPC_ENCRYPTION_COUNT] = {
+#define X(name, ...) {__VA_ARGS__},
+        IPC_ENCRYPTION_LIST(X)
+#undef X
+    };
+    return encryption >= 0 && encryption < IPC_ENCRYPTION_COUNT ? &table[encryption] : NULL;
+}
+
+const struct ipc_integrity_info *ipc_integrity_info(int integrity) {
+    static const struct ipc_integrity_info table[IPC_INTEGRITY_COUNT] = {
+#define X(name, ...) {__VA_ARGS__},
+        IPC_INTEGRITY_LIST(X)
+#undef X
+    };
+    return integrity >= 0 && integrity < IPC_INTEGRITY_COUNT ? &table[integrity] : NULL;
+}
+
+int ipc_crypto_suite_valid(enum ipc_encryption encryption, enum ipc_integrity integrity) {
+    const struct ipc_encryption_info *cipher = ipc_encryption_info((int)encryption);
+    return cipher && ipc_integrity_info((int)integrity) &&
+           (!cipher->icv_length || integrity == IPC_INTEGRITY_NONE);
+}
+
+const struct ipc_crypto_backend *ipc_crypto_backend(unsigned index) {
+    static const struct ipc_crypto_backend *const list[] = {
+#ifdef IPC_HAVE_IPSECMB
+        &ipc_crypto_ipsecmb,
+#endif
+#ifdef IPC_HAVE_OPENSSL
+        &ipc_crypto_openssl,
+#endif
+        NULL,
+    };
+    return index < sizeof list / sizeof *list ? list[index] : NULL;
+}
+
+const struct ipc_crypto_backend *ipc_crypto_choose(enum ipc_encryption encryption,
+                                                   enum ipc_integrity integrity, const char *name) {
+    const struct ipc_crypto_backend *best = NULL, *candidate;
+    int best_rank = 0;
+    for (unsigned i = 0; (candidate = ipc_crypto_backend(i)); i++) {
+        if (name && strcmp(name, candidate->name) != 0) continue;
+        int rank = candidate->rank(encryption, integrity);
+        if (rank > best_rank) {
+            best = candidate;
+            best_rank = rank;
+        }
+    }
+    return best;
+}
+
+int ipc_equal(const uint8_t *a, const uint8_t *b, size_t length) {
+    uint32_t difference = 0;
+    for (; length >= 4; a += 4, b += 4, length -= 4) {
+        uint32_t x, y;
+        memcpy(&x, a, 4);
+        memcpy(&y, b, 4);
+        difference |= x ^ y;
+    }
+    for (; length; a++, b++, length--)
+        difference |= *a ^ *b;
+    /* Without this the compiler may see that any difference decides, and leave the loop early. */
+    __asm__ volatile("" : "+r"(difference));
+    return difference == 0;
+}
+
+void ipc_wipe(void *memory, size_t length) {
+    memset(memory, 0, length);
+    __asm__ volatile("" : : "r"(memory) : "memory");
+}
