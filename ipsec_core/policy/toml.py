@@ -42,6 +42,7 @@ from ipsec_core.policy.model import (
 )
 
 _T = TypeVar("_T")
+_Named = TypeVar("_Named", FilterList, FilterAction)
 
 _POLICY_KEYS = (
     "name",
@@ -155,8 +156,8 @@ class _Table:
 def policy_from_table(table: Mapping[str, object], where: str) -> Policy:
     """The policy that a table describes; `where` (a file name, say) opens every error."""
     top = _Value(where, "", dict(table)).table(_POLICY_KEYS)
-    lists = {found.name: found for found in (_filter_list(item, True) for item in top.items("filter_lists"))}
-    actions = {found.name: found for found in (_filter_action(item, {}) for item in top.items("filter_actions"))}
+    lists = _by_name(top.items("filter_lists"), lambda item: _filter_list(item, True))
+    actions = _by_name(top.items("filter_actions"), lambda item: _filter_action(item, {}))
     return top.place.build(
         Policy,
         name=top["name"].text,
@@ -165,6 +166,16 @@ def policy_from_table(table: Mapping[str, object], where: str) -> Policy:
         key_exchange=_key_exchange(top["key_exchange"]) if "key_exchange" in top else KeyExchangeSettings(),
         polling_interval_seconds=top.number("polling_interval_seconds", DEFAULT_POLLING_SECONDS),
     )
+
+
+def _by_name(values: list[_Value], make: Callable[[_Value], _Named]) -> dict[str, _Named]:
+    found: dict[str, _Named] = {}
+    for value in values:
+        item = make(value)
+        if not item.name or item.name in found:
+            raise value.error("a name of its own is needed to refer to it")
+        found[item.name] = item
+    return found
 
 
 def _rule(value: _Value, lists: Mapping[str, FilterList], actions: Mapping[str, FilterAction]) -> Rule:

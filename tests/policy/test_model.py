@@ -209,7 +209,7 @@ def test_actions_refused() -> None:
         FilterAction("", FilterActionKind.NEGOTIATE)
     for fields in ({"methods": NEGOTIATE.methods}, {"pfs": True}, {"allow_unsecured": True}):
         with pytest.raises(PolicyError, match="block takes no security methods"):
-            FilterAction("", FilterActionKind.BLOCK, **fields)  # type: ignore[arg-type]
+            FilterAction("", FilterActionKind.BLOCK, **fields)
 
 
 def test_preshared_key_is_never_shown() -> None:

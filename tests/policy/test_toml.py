@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_core.errors import PolicyError
+from ipsec_core.policy import toml
 from ipsec_core.policy.model import (
     ANY,
     MY,
@@ -315,6 +316,12 @@ POLICY_KEYS = "name, description, rules, filter_lists, filter_actions, key_excha
             "key_exchange.methods[0]: 5 is not a Diffie-Hellman group here; accepted: 1, 2, 14",
         ),
         ("%s", "rules = []", "'name' is missing"),
+        (TOP, "filter_lists = [{ filters = [] }]", "filter_lists[0]: a name of its own is needed to refer to it"),
+        (
+            TOP,
+            'filter_actions = [{ name = "a", action = "block" }, { name = "a", action = "permit" }]',
+            "filter_actions[1]: a name of its own is needed to refer to it",
+        ),
     ],
 )
 def test_bad_input(template: str, text: str, message: str) -> None:
@@ -330,3 +337,40 @@ def test_a_misplaced_key_is_not_repeated(text: str) -> None:
     with pytest.raises(PolicyError) as raised:
         _read(RULE % f"authentication = {text}")
     assert "s3cret" not in str(raised.value)
+
+
+KEYS = st.sampled_from([key for name, keys in vars(toml).items() if name.endswith("_KEYS") for key in keys])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["any", "me", "10.0.0.0/24", "permit", "block", "kerberos", "ESP[3DES,SHA1]", "3DES-SHA1-2"])
+)
+TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(KEYS, TREES, max_size=5), st.dictionaries(KEYS, TREES, max_size=5))
+def test_any_tree_is_a_policy_or_one_line(top: dict[str, object], rule: dict[str, object]) -> None:
+    for table in (top, {"name": "p", "rules": [{"filters": [], "action": "permit", **rule}]}):
+        message = "x: "
+        try:
+            policy = policy_from_table(table, "x")
+            assert policy_from_table(policy_to_table(policy), "again") == policy
+        except PolicyError as error:
+            message = str(error)
+        assert message.startswith("x: ")
+        assert "\n" not in message
+
+
+@settings(deadline=None)
+@given(st.text() | st.text("ESPAH[],+:/0123456789ks-D.me"))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    for parse in (Address.parse, SecurityMethod.parse, KeyExchangeMethod.parse):
+        try:
+            value = parse(text)
+        except PolicyError:
+            continue
+        assert parse(str(value)) == value
