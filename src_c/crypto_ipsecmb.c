@@ -215,8 +215,10 @@ static const char *version(void) {
 
 static int rank(enum ipc_encryption encryption, enum ipc_integrity integrity) {
     if (!ipc_crypto_suite_valid(encryption, integrity) || !__builtin_cpu_supports("sse4.2")) return 0;
-    /* DES has lanes only in the AVX512 code, and AES without its instructions is an emulation: else OpenSSL
-     * is faster. */
+    /*
+     * Below AVX512, DES has no lanes but scalar code that scans its tables in constant time, and AES without
+     * its instructions is an emulation: OpenSSL is faster then.
+     */
     return (encryption == IPC_ENCRYPTION_3DES_CBC ? has_avx512() : has_aes()) ? 30 : 10;
 }
 

@@ -1,6 +1,7 @@
 /*
- * Stands in for the C library's allocator and counts. Prints a line "backend suite allocations-per-burst kept-keys", where kept-keys are freed
- * blocks that still held key bytes, plus 1 when the block of the key itself was not cleared.
+ * Stands in for the C library's allocator and counts. Prints a line "backend suite allocations-per-burst
+ * kept-keys", where kept-keys are freed blocks that still held key bytes, plus 1 when the block of the key
+ * itself was not cleared.
  */
 #include "ipsec_core/crypto.h"
 
