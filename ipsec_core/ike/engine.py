@@ -1,0 +1,270 @@
+"""ISAKMP/Oakley of one computer: datagrams, time and wishes in; datagrams, deadlines and events out.
+
+No input makes it raise but a caller's own mistake. Unauthenticated input never changes what is established; what it can
+do to a negotiation under way is to waste it, and only if it carries that negotiation's cookies and the peer's address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
+
+from ipsec_core.errors import NegotiationError
+from ipsec_core.ike import protected, wire
+from ipsec_core.ike.conversations import Conversation, MainConversation, Pending, QuickConversation
+from ipsec_core.ike.events import Acquire, Datagram, Event, IkePolicy, Mode, NegotiationFailed
+from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, Unverified, reason_of_notify
+from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, ExchangeType, Notify, Protocol
+from ipsec_core.ike.outbox import STATISTICS, Acquires, Children, Outbox
+from ipsec_core.ike.phase_one import MainModes
+from ipsec_core.ike.phase_two import QuickModes
+from ipsec_core.ike.quick_mode import SPI_LENGTH
+from ipsec_core.ike.timers import Timer
+
+# Silence after which a peer counts as not IPsec-aware.
+SOFT_FALLBACK_SECONDS = 3.0
+
+
+class IkeEngine:
+    """The IKE service of one computer with the IPv4 address `local`.
+
+    `random(n)` gives n bytes; two engines with the same source and input behave the same, bit for bit. `allocate_spi`
+    gives an unused inbound SPI of 256..2^32-1. With `key_log` events carry the ISAKMP cipher key. `trace` gets one line
+    of text per interesting thing.
+    """
+
+    def __init__(
+        self,
+        local: str,
+        policy: IkePolicy,
+        *,
+        random: Callable[[int], bytes],
+        allocate_spi: Callable[[], int],
+        key_log: bool = False,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.local = _address("local", local)
+        self._out = Outbox(self.local, policy, random, trace or (lambda line: None), key_log)
+        self._acquires = Acquires()
+        self._children = Children(self._out)
+        self._quick_modes = QuickModes(self._out, self._acquires, self._children, allocate_spi, self._advance)
+        self._main_modes = MainModes(self._out, self._acquires, self._children, self._quick_modes, self._advance)
+
+    # What comes out
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` wants to be called, if nothing else happens before."""
+        return self._out.timers.next()
+
+    def datagrams(self) -> list[Datagram]:
+        """What has to be sent, in order; each is returned once."""
+        datagrams, self._out.datagrams = self._out.datagrams, []
+        return datagrams
+
+    def events(self) -> list[Event]:
+        """What has happened, in order; each is returned once."""
+        events, self._out.events = self._out.events, []
+        return events
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the engine was made, by the name that the monitor shows, and how many SAs are alive."""
+        return {name: self._out.counters[name] for name in STATISTICS} | {
+            "Active main modes": sum(main.established is not None for main in self._main_modes.all()),
+            "Active quick modes": len(self._children),
+        }
+
+    # What goes in
+
+    def acquire(self, now: float, request: Acquire) -> None:
+        """Ask for an SA pair. Exactly one event answers: its `answers` contain `request.reference`."""
+        remote = _address("Acquire.remote", request.remote)
+        for pending in self._acquires.towards(remote):
+            if pending.request.selectors == request.selectors:
+                pending.references.append(request.reference)
+                return
+        self._out.trace(f"Acquire: {request.selectors} peer {remote}")
+        self._acquires.add(Pending(request, [request.reference]))
+        self._advance(now, remote)
+
+    def receive_datagram(self, now: float, data: bytes, source: tuple[str, int]) -> None:
+        """One UDP payload that came to port 500 from `source`, an (address, port)."""
+        self._out.counters["Received"] += 1
+        try:
+            header = wire.parse_header(data)
+            self._out.trace(f"Receive: {_describe(header)} from {source[0]}, {len(data)} bytes")
+            receive = _EXCHANGES.get(header.exchange)
+            if receive is None:
+                # Aggressive Mode among them: Windows 2000 does Main Mode only.
+                raise MalformedMessage(Notify.INVALID_EXCHANGE_TYPE, f"exchange type {header.exchange}")
+            receive(self, now, header, data, source)
+        except MalformedMessage as error:
+            self._out.counters["Unverified messages" if isinstance(error, Unverified) else "Discarded messages"] += 1
+            self._out.trace(f"Discarded: {error.notify.name}: {error}")
+
+    def handle_timer(self, now: float) -> None:
+        """Do everything that is due at `now`."""
+        while (key := self._out.timers.expired(now)) is not None:
+            kind, conversation = key
+            if isinstance(conversation, MainConversation):
+                _MAIN_MODE_TIMERS[kind](self, now, conversation)
+            elif isinstance(conversation, QuickConversation):
+                _QUICK_MODE_TIMERS[kind](self, now, conversation)
+
+    def delete_child(self, now: float, inbound_spi: int) -> None:
+        """End an SA pair and tell the peer. An SPI that is not known (any more) is no error."""
+        child = self._children.get(inbound_spi)
+        if child is None:
+            return
+        established = [main for main in self._main_modes.with_peer(child.remote) if main.established is not None]
+        if established:
+            delete = wire.Delete(Protocol.ESP, SPI_LENGTH, (inbound_spi.to_bytes(SPI_LENGTH),))
+            self._out.send_informational(established[-1], delete)
+        self._children.forget(now, child, FailurePoint.ME)
+
+    def close(self, now: float) -> None:
+        """End everything: the service stops or its policy is replaced. The engine can be used again afterwards."""
+        for pending in self._acquires.all():
+            request = pending.request
+            self._out.events.append(
+                NegotiationFailed(
+                    now,
+                    Mode.MAIN if pending.carrier is None else Mode.QUICK,
+                    request.remote,
+                    request.selectors,
+                    FailureReason.DELETED_BEFORE_COMPLETION,
+                    FailurePoint.ME,
+                    answers=self._acquires.answered([pending]),
+                )
+            )
+        for child in self._children.all():
+            self.delete_child(now, child.inbound_spi)
+        for main in self._main_modes.all():
+            self._main_modes.end(now, main, FailurePoint.ME)
+
+    # Acquires
+
+    def _advance(self, now: float, remote: str) -> None:
+        """Find a carrier for every acquire towards `remote` that has none, or begin a Main Mode for it."""
+        for pending in self._acquires.waiting(remote):
+            mains = self._main_modes.with_peer(remote)
+            ready = [main for main in mains if main.ready]
+            if any(self._quick_modes.join(main, pending) for main in mains):
+                continue
+            if ready:
+                self._quick_modes.start(now, ready[-1], pending)
+                continue
+            under_way = next((main for main in mains if main.promising), None)
+            main = under_way or self._main_modes.start(now, remote)
+            if main is None:
+                return
+            if pending.request.allow_soft and not main.heard:
+                self._out.timers.set((Timer.SOFT, main), main.created + SOFT_FALLBACK_SECONDS)
+
+    # Datagrams
+
+    def _receive_main_mode(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
+        self._main_modes.receive(now, header, data, source)
+
+    def _receive_quick_mode(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
+        self._quick_modes.receive(now, self._main_modes.established(header, source[0]), header, data)
+
+    def _receive_informational(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
+        if not header.encrypted:
+            self._main_modes.receive_clear_notify(now, header, data, source[0])
+            return
+        main = self._main_modes.established(header, source[0])
+        main.check_message_id(header.message_id)
+        payloads = protected.open_informational(main.exchange.session, header, data)
+        main.remember(header.message_id)
+        for payload in payloads:
+            if isinstance(payload, wire.Delete):
+                self._receive_delete(now, main, payload)
+            elif isinstance(payload, wire.Notification):
+                self._receive_notify(now, main, payload)
+
+    def _receive_delete(self, now: float, main: MainConversation, delete: wire.Delete) -> None:
+        """RFC 2408 section 3.15: the SPIs are the sender's inbound ones. The Quick Mode SAs outlive their Main Mode."""
+        if delete.protocol == Protocol.ISAKMP:
+            for other in self._main_modes.with_peer(main.remote):
+                cookies = other.exchange.initiator_cookie + other.exchange.responder_cookie
+                if cookies in delete.spis and other.established is not None:
+                    self._main_modes.end(now, other, FailurePoint.PEER)
+        elif delete.protocol == Protocol.ESP:
+            gone = {int.from_bytes(spi) for spi in delete.spis}
+            for child in self._children.with_peer(main.remote):
+                if child.outbound_spi in gone:
+                    self._children.forget(now, child, FailurePoint.PEER)
+
+    def _receive_notify(self, now: float, main: MainConversation, notify: wire.Notification) -> None:
+        self._out.trace(f"Notify: type {notify.notify} from {main.remote}")
+        if notify.notify == Notify.INITIAL_CONTACT:
+            self._main_modes.initial_contact(now, main)
+        elif notify.notify < FIRST_STATUS_NOTIFY:
+            ours = [quick for quick in main.quick.values() if quick.exchange.initiator and not quick.over]
+            named = [
+                quick
+                for quick in ours
+                if notify.data[:4] == quick.exchange.message_id.to_bytes(4)
+                or int.from_bytes(notify.spi) == quick.exchange.inbound_spi
+            ]
+            # Others than Microsoft may not say which Quick Mode they mean.
+            for quick in named or (ours if len(ours) == 1 else []):
+                self._quick_modes.failed(now, quick, reason_of_notify(notify.notify), FailurePoint.PEER)
+
+    # Deadlines
+
+    def _main_mode_overdue(self, now: float, main: MainConversation) -> None:
+        if main.retransmission.exhausted:
+            self._main_modes.failed(now, main, _silence(main), FailurePoint.ME)
+        else:
+            self._out.retransmit(now, main)
+
+    def _quick_mode_overdue(self, now: float, quick: QuickConversation) -> None:
+        if not quick.retransmission.exhausted:
+            self._out.retransmit(now, quick)
+            return
+        self._quick_modes.failed(now, quick, _silence(quick), FailurePoint.ME)
+        if quick.exchange.initiator and quick.main in self._main_modes.with_peer(quick.remote):
+            # Nothing came back under this SA: the peer has probably lost it. The next acquire begins anew.
+            self._main_modes.end(now, quick.main, FailurePoint.ME, tell=False)
+
+    def _lifetime_over(self, now: float, main: MainConversation) -> None:
+        self._main_modes.end(now, main, FailurePoint.ME)
+
+    def _silent_for_long(self, now: float, main: MainConversation) -> None:
+        self._main_modes.give_in(now, main)
+
+    def _forget(self, now: float, quick: QuickConversation) -> None:
+        self._quick_modes.forget(now, quick)
+
+
+_EXCHANGES: dict[int, Callable[[IkeEngine, float, wire.Header, bytes, tuple[str, int]], None]] = {
+    ExchangeType.MAIN_MODE: IkeEngine._receive_main_mode,
+    ExchangeType.QUICK_MODE: IkeEngine._receive_quick_mode,
+    ExchangeType.INFORMATIONAL: IkeEngine._receive_informational,
+}
+_MAIN_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, MainConversation], None]] = {
+    Timer.RETRANSMIT: IkeEngine._main_mode_overdue,
+    Timer.LIFETIME: IkeEngine._lifetime_over,
+    Timer.SOFT: IkeEngine._silent_for_long,
+}
+_QUICK_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, QuickConversation], None]] = {
+    Timer.RETRANSMIT: IkeEngine._quick_mode_overdue,
+    Timer.FORGET: IkeEngine._forget,
+}
+
+
+def _address(name: str, text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except AddressValueError:
+        raise NegotiationError(f"{name}: {text!r} is not an IPv4 address") from None
+
+
+def _silence(conversation: Conversation) -> FailureReason:
+    return FailureReason.TIMED_OUT if conversation.heard else FailureReason.NO_RESPONSE
+
+
+def _describe(header: wire.Header) -> str:
+    cookies = f"{header.initiator_cookie.hex()}:{header.responder_cookie.hex()}"
+    return f"exchange {header.exchange} message {header.message_id:08x} cookies {cookies}"

@@ -1,0 +1,191 @@
+"""What goes into and comes out of an `IkeEngine`: requests, policy, datagrams, events. Times are float seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from ipsec_core.errors import NegotiationError
+from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
+from ipsec_core.ike.iana import Encapsulation
+from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
+
+
+class Mode(Enum):
+    """The words of audits 541 and 547 for the two phases."""
+
+    MAIN = "Key Exchange Mode (Main Mode)"
+    QUICK = "Data Protection Mode (Quick Mode)"
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """A wish for a Quick Mode SA with `remote`, an IPv4 address.
+
+    `selectors` are seen from us (source = local side), `offers` are in order of preference and share one `pfs_group`
+    (RFC 2409 section 5.5: there is one KE payload for all). `reference` is the caller's number of the filter; the event
+    that answers carries it back. With `allow_soft` a peer that stays silent is given up early with `SoftAssociation`.
+    """
+
+    remote: str
+    selectors: TrafficSelector
+    offers: tuple[QuickModeOffer, ...]
+    reference: int
+    allow_soft: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.offers:
+            raise NegotiationError("Acquire.offers: empty, at least one offer is needed")
+        if len({offer.pfs_group for offer in self.offers}) > 1:
+            raise NegotiationError("Acquire.offers: pfs_group differs, all offers of one Quick Mode share one group")
+
+
+@dataclass(frozen=True, slots=True)
+class MainModePolicy:
+    """How Main Mode with one peer is done. `quick_modes_limit` 0 is unlimited; 1 is "master key PFS"."""
+
+    offers: tuple[MainModeOffer, ...]
+    preshared_key: bytes = field(repr=False)
+    quick_modes_limit: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.offers:
+            raise NegotiationError("MainModePolicy.offers: empty, at least one offer is needed")
+        if not self.preshared_key:
+            raise NegotiationError("MainModePolicy.preshared_key: empty, at least one byte is needed")
+
+
+@dataclass(frozen=True, slots=True)
+class QuickModePolicy:
+    """A responder's view: what it accepts for some selectors, and the caller's number of the filter that matched."""
+
+    offers: tuple[QuickModeOffer, ...]
+    reference: int
+
+
+class IkePolicy(Protocol):
+    """What the computer knows and the engine asks for. None means that no rule of the policy covers it."""
+
+    def main_mode(self, local: str, remote: str) -> MainModePolicy | None: ...
+
+    def quick_mode(self, local: str, remote: str, selectors: TrafficSelector) -> QuickModePolicy | None:
+        """`selectors` as seen from us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One UDP payload to send from our port 500; `destination` is (address, port)."""
+
+    data: bytes
+    destination: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSa:
+    """One direction of an ESP SA pair. `salt` (RFC 4106) is empty unless the transform is AES-GCM."""
+
+    spi: int
+    encryption_key: bytes = field(repr=False)
+    authentication_key: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MainModeEstablished:
+    """Audit 541. `encryption_key` is the cipher key of the ISAKMP SA, only with `key_log`, else None."""
+
+    time: float
+    local: str
+    remote: str
+    initiator: bool
+    offer: MainModeOffer
+    lifetime_seconds: int
+    initiator_cookie: bytes
+    responder_cookie: bytes
+    encryption_key: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class QuickModeEstablished:
+    """Audit 541. A pair of SAs is ready.
+
+    `selectors` are seen from us; `reference` is the filter of our acquire or of our responder's policy; `answers` are
+    the references of all acquires that this pair answers (none on a plain responder). `previous` is the inbound SPI of
+    the pair with the same selectors that this one replaces (a rekey), which the caller ends with `delete_child` when
+    traffic has moved over.
+    """
+
+    time: float
+    local: str
+    remote: str
+    initiator: bool
+    selectors: TrafficSelector
+    reference: int
+    answers: tuple[int, ...]
+    offer: QuickModeOffer
+    inbound: ChildSa
+    outbound: ChildSa
+    lifetime_seconds: int
+    lifetime_kilobytes: int
+    encapsulation: Encapsulation
+    previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiationFailed:
+    """Audits 545, 546 and 547. `answers` are the acquires that end here.
+
+    `selectors` is None when a Main Mode fails that nothing waited for. `details` names the attribute when the two lists
+    of offers have nothing in common. `inbound_spi` is the SPI that was reserved for it and is free again.
+    """
+
+    time: float
+    mode: Mode
+    remote: str
+    selectors: TrafficSelector | None
+    reason: FailureReason
+    failure_point: FailurePoint
+    details: ProposalMismatch | None = None
+    answers: tuple[int, ...] = ()
+    inbound_spi: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SoftAssociation:
+    """The peer did not answer at all and every acquire in `answers` allows clear text with such computers."""
+
+    time: float
+    local: str
+    remote: str
+    selectors: TrafficSelector
+    answers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDeleted:
+    """Audit 542. The pair is gone from the engine; `deleted_by` tells whose wish it was."""
+
+    time: float
+    remote: str
+    selectors: TrafficSelector
+    inbound_spi: int
+    outbound_spi: int
+    deleted_by: FailurePoint
+
+
+@dataclass(frozen=True, slots=True)
+class MainModeDeleted:
+    """Audit 543. The ISAKMP SA is gone; its Quick Mode SAs live on."""
+
+    time: float
+    local: str
+    remote: str
+    initiator_cookie: bytes
+    responder_cookie: bytes
+    deleted_by: FailurePoint
+
+
+Event = (
+    MainModeEstablished | QuickModeEstablished | NegotiationFailed | SoftAssociation | ChildDeleted | MainModeDeleted
+)

@@ -1,0 +1,184 @@
+"""Assigned numbers of ISAKMP, IKEv1 and the IPsec DOI (RFC 2407, 2408, 2409; IANA isakmp-registry, ipsec-registry)."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+UDP_PORT = 500
+# RFC 2408 section 3.14.1: notify types below are errors, from here on they are status.
+FIRST_STATUS_NOTIFY = 16384
+DOI_IPSEC = 1
+SITUATION_IDENTITY_ONLY = 1
+TRANSFORM_KEY_IKE = 1
+# MD5("MS NT5 ISAKMPOAKLEY") and the version of Windows 2000, [MS-IKEE] 1.7 and ike-scan's list of vendor ids.
+MICROSOFT_VENDOR_ID = bytes.fromhex("1e2b516905991c7d7c96fcbfb587e461")
+WINDOWS_2000_VENDOR_ID = MICROSOFT_VENDOR_ID + bytes.fromhex("00000002")
+
+
+class PayloadType(IntEnum):
+    """Next Payload values, RFC 2408 section 3.1."""
+
+    NONE = 0
+    SA = 1
+    PROPOSAL = 2
+    TRANSFORM = 3
+    KEY_EXCHANGE = 4
+    IDENTIFICATION = 5
+    CERTIFICATE = 6
+    CERTIFICATE_REQUEST = 7
+    HASH = 8
+    SIGNATURE = 9
+    NONCE = 10
+    NOTIFICATION = 11
+    DELETE = 12
+    VENDOR_ID = 13
+
+
+class ExchangeType(IntEnum):
+    """Exchange Type values, RFC 2408 section 3.1 and RFC 2409 appendix A."""
+
+    MAIN_MODE = 2
+    AGGRESSIVE = 4
+    INFORMATIONAL = 5
+    QUICK_MODE = 32
+    NEW_GROUP = 33
+
+
+class Flags(IntFlag):
+    """Header flags, RFC 2408 section 3.1."""
+
+    NONE = 0
+    ENCRYPTION = 1
+    COMMIT = 2
+    AUTHENTICATION_ONLY = 4
+
+
+class Notify(IntEnum):
+    """Notify message types, RFC 2408 section 3.14.1 and RFC 2407 section 4.6.3."""
+
+    INVALID_PAYLOAD_TYPE = 1
+    DOI_NOT_SUPPORTED = 2
+    SITUATION_NOT_SUPPORTED = 3
+    INVALID_COOKIE = 4
+    INVALID_MAJOR_VERSION = 5
+    INVALID_MINOR_VERSION = 6
+    INVALID_EXCHANGE_TYPE = 7
+    INVALID_FLAGS = 8
+    INVALID_MESSAGE_ID = 9
+    INVALID_PROTOCOL_ID = 10
+    INVALID_SPI = 11
+    INVALID_TRANSFORM_ID = 12
+    ATTRIBUTES_NOT_SUPPORTED = 13
+    NO_PROPOSAL_CHOSEN = 14
+    BAD_PROPOSAL_SYNTAX = 15
+    PAYLOAD_MALFORMED = 16
+    INVALID_KEY_INFORMATION = 17
+    INVALID_ID_INFORMATION = 18
+    INVALID_HASH_INFORMATION = 23
+    AUTHENTICATION_FAILED = 24
+    INVALID_SIGNATURE = 25
+    UNEQUAL_PAYLOAD_LENGTHS = 30
+    CONNECTED = 16384
+    RESPONDER_LIFETIME = 24576
+    REPLAY_STATUS = 24577
+    INITIAL_CONTACT = 24578
+
+
+class Protocol(IntEnum):
+    """Security protocol identifiers, RFC 2407 section 4.4.1."""
+
+    ISAKMP = 1
+    AH = 2
+    ESP = 3
+
+
+class IdType(IntEnum):
+    """Identification types, RFC 2407 section 4.6.2.1."""
+
+    IPV4_ADDR = 1
+    IPV4_ADDR_SUBNET = 4
+
+
+class LifeType(IntEnum):
+    """Life types, the same numbers in RFC 2409 appendix A and RFC 2407 section 4.5."""
+
+    SECONDS = 1
+    KILOBYTES = 2
+
+
+class MainModeAttribute(IntEnum):
+    """Phase 1 attribute classes, RFC 2409 appendix A."""
+
+    ENCRYPTION = 1
+    HASH = 2
+    AUTHENTICATION = 3
+    GROUP = 4
+    LIFE_TYPE = 11
+    LIFE_DURATION = 12
+    KEY_LENGTH = 14
+
+
+class QuickModeAttribute(IntEnum):
+    """IPsec SA attributes, RFC 2407 section 4.5."""
+
+    LIFE_TYPE = 1
+    LIFE_DURATION = 2
+    GROUP = 3
+    ENCAPSULATION = 4
+    AUTHENTICATION = 5
+    KEY_LENGTH = 6
+
+
+class Encryption(IntEnum):
+    """Phase 1 ciphers, RFC 2409 appendix A and RFC 3602 section 5.3."""
+
+    DES_CBC = 1
+    TRIPLE_DES_CBC = 5
+    AES_CBC = 7
+
+
+class Hash(IntEnum):
+    """Phase 1 hashes; the prf is their HMAC. RFC 2409 appendix A."""
+
+    MD5 = 1
+    SHA1 = 2
+    SHA256 = 4
+
+
+class Group(IntEnum):
+    """Diffie-Hellman groups, RFC 2409 section 6 and RFC 3526 section 3."""
+
+    MODP_768 = 1
+    MODP_1024 = 2
+    MODP_2048 = 14
+
+
+class AuthMethod(IntEnum):
+    """Phase 1 authentication, RFC 2409 appendix A."""
+
+    PRESHARED_KEY = 1
+
+
+class EspTransform(IntEnum):
+    """ESP transforms, RFC 2407 section 4.4.4, RFC 3602 section 5.3, RFC 4106 section 8.4."""
+
+    DES = 2
+    TRIPLE_DES = 3
+    NULL = 11
+    AES_CBC = 12
+    AES_GCM_16 = 20
+
+
+class AuthAlgorithm(IntEnum):
+    """Integrity algorithms, RFC 2407 section 4.5 and RFC 4868 section 4."""
+
+    HMAC_MD5 = 1
+    HMAC_SHA1 = 2
+    HMAC_SHA256 = 5
+
+
+class Encapsulation(IntEnum):
+    """Encapsulation modes, RFC 2407 section 4.5."""
+
+    TUNNEL = 1
+    TRANSPORT = 2

@@ -1,0 +1,380 @@
+"""Security methods and traffic selectors as values, and their forms on the wire.
+
+Choice: a responder takes the first of the *initiator's* transforms that its own list contains. RFC 2408 section 4.2
+leaves the choice to the responder but calls the initiator's order its preference. Lifetimes are no ground for refusal;
+each end uses the shorter of its own and the offered one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network
+
+from ipsec_core.errors import NegotiationError
+from ipsec_core.ike.failures import MalformedMessage, ProposalMismatch
+from ipsec_core.ike.iana import (
+    TRANSFORM_KEY_IKE,
+    AuthAlgorithm,
+    AuthMethod,
+    Encapsulation,
+    Encryption,
+    EspTransform,
+    Group,
+    Hash,
+    IdType,
+    LifeType,
+    MainModeAttribute,
+    Notify,
+    Protocol,
+    QuickModeAttribute,
+)
+from ipsec_core.ike.wire import Attribute, Identification, Proposal, SecurityAssociation, Transform
+
+DEFAULT_MAIN_MODE_SECONDS = 28_800
+# RFC 2407 section 4.5: what a proposal without a lifetime means.
+DEFAULT_QUICK_MODE_SECONDS = 28_800
+AES_KEY_BITS = (128, 192, 256)
+MAX_LIFETIME = 0xFFFF_FFFF
+
+
+def _check_lifetime(name: str, value: int, minimum: int) -> None:
+    if not minimum <= value <= MAX_LIFETIME:
+        raise NegotiationError(f"{name}: {value} is outside {minimum}..{MAX_LIFETIME}")
+
+
+def _check_key_bits(cipher: IntEnum, key_bits: int, *, variable: bool) -> None:
+    accepted = AES_KEY_BITS if variable else (0,)
+    if key_bits not in accepted:
+        raise NegotiationError(f"key_bits of {cipher.name}: {key_bits} is none of {', '.join(map(str, accepted))}")
+
+
+@dataclass(frozen=True, slots=True)
+class MainModeOffer:
+    """One key-exchange security method. `key_bits` is for AES only, `lifetime_seconds` at least 1."""
+
+    encryption: Encryption
+    hash: Hash
+    group: Group
+    auth: AuthMethod = AuthMethod.PRESHARED_KEY
+    lifetime_seconds: int = DEFAULT_MAIN_MODE_SECONDS
+    key_bits: int = 0
+
+    def __post_init__(self) -> None:
+        _check_key_bits(self.encryption, self.key_bits, variable=self.encryption is Encryption.AES_CBC)
+        _check_lifetime("lifetime_seconds", self.lifetime_seconds, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class QuickModeOffer:
+    """One ESP security method.
+
+    `integrity` is None for AES-GCM only: encryption without integrity is not offered and not accepted.
+    `lifetime_kilobytes` 0 means no limit by volume.
+    """
+
+    transform: EspTransform
+    integrity: AuthAlgorithm | None
+    encapsulation: Encapsulation
+    key_bits: int = 0
+    lifetime_seconds: int = 3600
+    lifetime_kilobytes: int = 100_000
+    pfs_group: Group | None = None
+
+    def __post_init__(self) -> None:
+        combined = self.transform is EspTransform.AES_GCM_16
+        _check_key_bits(self.transform, self.key_bits, variable=combined or self.transform is EspTransform.AES_CBC)
+        _check_lifetime("lifetime_seconds", self.lifetime_seconds, 1)
+        _check_lifetime("lifetime_kilobytes", self.lifetime_kilobytes, 0)
+        if combined != (self.integrity is None):
+            needed = "no integrity algorithm" if combined else "an integrity algorithm"
+            raise NegotiationError(f"integrity of {self.transform.name}: it takes {needed}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSelector:
+    """The traffic of one SA pair as its own end sees it: `source` is the local side. 0 is any protocol, any port."""
+
+    source: IPv4Network
+    destination: IPv4Network
+    protocol: int = 0
+    source_port: int = 0
+    destination_port: int = 0
+
+    def mirrored(self) -> TrafficSelector:
+        """The same traffic seen from the other end."""
+        return TrafficSelector(self.destination, self.source, self.protocol, self.destination_port, self.source_port)
+
+    def covers(self, other: TrafficSelector) -> bool:
+        """Whether everything that `other` selects is selected here."""
+        return (
+            other.source.subnet_of(self.source)
+            and other.destination.subnet_of(self.destination)
+            and self.protocol in (0, other.protocol)
+            and self.source_port in (0, other.source_port)
+            and self.destination_port in (0, other.destination_port)
+        )
+
+    def __str__(self) -> str:
+        ends = f"{self.source}:{self.source_port} -> {self.destination}:{self.destination_port}"
+        return f"{ends} protocol {self.protocol}"
+
+
+# Identification payloads
+
+
+def encode_identity(network: IPv4Network, protocol: int = 0, port: int = 0) -> Identification:
+    """ID_IPV4_ADDR for a host, ID_IPV4_ADDR_SUBNET otherwise (RFC 2407 section 4.6.2)."""
+    if network.prefixlen == 32:
+        return Identification(IdType.IPV4_ADDR, protocol, port, network.network_address.packed)
+    data = network.network_address.packed + network.netmask.packed
+    return Identification(IdType.IPV4_ADDR_SUBNET, protocol, port, data)
+
+
+def parse_identity(payload: Identification) -> IPv4Network:
+    """The network that an identification payload names; MalformedMessage for other kinds and for holes in the mask."""
+    try:
+        if payload.kind == IdType.IPV4_ADDR:
+            return IPv4Network(IPv4Address(payload.data))
+        if payload.kind == IdType.IPV4_ADDR_SUBNET and len(payload.data) == 8:
+            mask = int.from_bytes(payload.data[4:])
+            prefix = 32 - (mask ^ 0xFFFF_FFFF).bit_length()
+            network = IPv4Network((payload.data[:4], prefix))
+            if int(network.netmask) == mask:
+                return network
+    except ValueError:
+        pass
+    raise MalformedMessage(Notify.INVALID_ID_INFORMATION, f"identity of type {payload.kind} is not usable")
+
+
+def encode_selectors(selectors: TrafficSelector) -> tuple[Identification, Identification]:
+    """IDci and IDcr of an initiator whose local side is `selectors.source` (RFC 2409 section 5.5)."""
+    return (
+        encode_identity(selectors.source, selectors.protocol, selectors.source_port),
+        encode_identity(selectors.destination, selectors.protocol, selectors.destination_port),
+    )
+
+
+def parse_selectors(initiator: Identification, responder: Identification) -> TrafficSelector:
+    """The selectors as the initiator sees them."""
+    if initiator.protocol != responder.protocol:
+        raise MalformedMessage(Notify.INVALID_ID_INFORMATION, "the two identities name different protocols")
+    return TrafficSelector(
+        parse_identity(initiator), parse_identity(responder), initiator.protocol, initiator.port, responder.port
+    )
+
+
+# Transforms
+
+
+def _life(kind_attribute: int, duration_attribute: int, life: LifeType, value: int) -> tuple[Attribute, Attribute]:
+    return Attribute.basic(kind_attribute, life), Attribute.long(duration_attribute, value)
+
+
+def _read(attributes: Sequence[Attribute], life_type: int, life_duration: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Attribute values and lifetimes by type. Of several values the first counts, unknown ones do no harm."""
+    values: dict[int, int] = {}
+    lives: dict[int, int] = {}
+    life = 0
+    for attribute in attributes:
+        if len(attribute.value) > 8:
+            continue
+        if attribute.type == life_type:
+            life = attribute.number
+        elif attribute.type == life_duration:
+            # A duration above 32 bits is as good as the longest that we can write.
+            lives.setdefault(life, min(attribute.number, MAX_LIFETIME))
+        else:
+            values.setdefault(attribute.type, attribute.number)
+    return values, lives
+
+
+def encode_main_mode(offer: MainModeOffer, number: int) -> Transform:
+    """Attributes in the order that the Windows family sends; the life duration has four bytes."""
+    attributes = [
+        Attribute.basic(MainModeAttribute.ENCRYPTION, offer.encryption),
+        Attribute.basic(MainModeAttribute.HASH, offer.hash),
+        Attribute.basic(MainModeAttribute.GROUP, offer.group),
+        Attribute.basic(MainModeAttribute.AUTHENTICATION, offer.auth),
+        *_life(MainModeAttribute.LIFE_TYPE, MainModeAttribute.LIFE_DURATION, LifeType.SECONDS, offer.lifetime_seconds),
+    ]
+    if offer.key_bits:
+        attributes.append(Attribute.basic(MainModeAttribute.KEY_LENGTH, offer.key_bits))
+    return Transform(number, TRANSFORM_KEY_IKE, tuple(attributes))
+
+
+def parse_main_mode(transform: Transform) -> MainModeOffer | None:
+    """The offer that a transform makes, or None if there is something in it that we cannot do."""
+    if transform.identifier != TRANSFORM_KEY_IKE:
+        return None
+    values, lives = _read(transform.attributes, MainModeAttribute.LIFE_TYPE, MainModeAttribute.LIFE_DURATION)
+    try:
+        return MainModeOffer(
+            Encryption(values[MainModeAttribute.ENCRYPTION]),
+            Hash(values[MainModeAttribute.HASH]),
+            Group(values[MainModeAttribute.GROUP]),
+            AuthMethod(values[MainModeAttribute.AUTHENTICATION]),
+            lives.get(LifeType.SECONDS, DEFAULT_MAIN_MODE_SECONDS),
+            values.get(MainModeAttribute.KEY_LENGTH, 0),
+        )
+    except (KeyError, ValueError, NegotiationError):
+        return None
+
+
+def encode_quick_mode(offer: QuickModeOffer, number: int) -> Transform:
+    names = QuickModeAttribute
+    attributes = [*_life(names.LIFE_TYPE, names.LIFE_DURATION, LifeType.SECONDS, offer.lifetime_seconds)]
+    if offer.lifetime_kilobytes:
+        attributes += _life(names.LIFE_TYPE, names.LIFE_DURATION, LifeType.KILOBYTES, offer.lifetime_kilobytes)
+    if offer.pfs_group is not None:
+        attributes.append(Attribute.basic(names.GROUP, offer.pfs_group))
+    attributes.append(Attribute.basic(names.ENCAPSULATION, offer.encapsulation))
+    if offer.integrity is not None:
+        attributes.append(Attribute.basic(names.AUTHENTICATION, offer.integrity))
+    if offer.key_bits:
+        attributes.append(Attribute.basic(names.KEY_LENGTH, offer.key_bits))
+    return Transform(number, offer.transform, tuple(attributes))
+
+
+def parse_quick_mode(transform: Transform) -> QuickModeOffer | None:
+    """The ESP offer that a transform makes, or None if there is something in it that we cannot do."""
+    names = QuickModeAttribute
+    values, lives = _read(transform.attributes, names.LIFE_TYPE, names.LIFE_DURATION)
+    try:
+        return QuickModeOffer(
+            EspTransform(transform.identifier),
+            AuthAlgorithm(values[names.AUTHENTICATION]) if names.AUTHENTICATION in values else None,
+            Encapsulation(values[names.ENCAPSULATION]),
+            values.get(names.KEY_LENGTH, 0),
+            lives.get(LifeType.SECONDS, DEFAULT_QUICK_MODE_SECONDS),
+            lives.get(LifeType.KILOBYTES, 0),
+            Group(values[names.GROUP]) if names.GROUP in values else None,
+        )
+    except (KeyError, ValueError, NegotiationError):
+        return None
+
+
+# Proposals
+
+
+def main_mode_proposal(offers: Iterable[MainModeOffer]) -> SecurityAssociation:
+    """One proposal, a transform per offer, no SPI (RFC 2409 section 5)."""
+    transforms = tuple(encode_main_mode(offer, number) for number, offer in enumerate(offers, 1))
+    return SecurityAssociation((Proposal(1, Protocol.ISAKMP, b"", transforms),))
+
+
+def quick_mode_proposal(offers: Iterable[QuickModeOffer], spi: bytes) -> SecurityAssociation:
+    """One ESP proposal, a transform per offer, all under the SPI of our inbound SA."""
+    transforms = tuple(encode_quick_mode(offer, number) for number, offer in enumerate(offers, 1))
+    return SecurityAssociation((Proposal(1, Protocol.ESP, spi, transforms),))
+
+
+def _alone(sa: SecurityAssociation, protocol: Protocol) -> list[tuple[Proposal, Transform]]:
+    """Every (proposal, transform) of `protocol` that does not come bundled with another protocol."""
+    numbers = Counter(proposal.number for proposal in sa.proposals)
+    return [
+        (proposal, transform)
+        for proposal in sa.proposals
+        if proposal.protocol == protocol and numbers[proposal.number] == 1
+        for transform in proposal.transforms
+    ]
+
+
+def _same_main_mode(ours: MainModeOffer, theirs: MainModeOffer) -> bool:
+    return ours == replace(theirs, lifetime_seconds=ours.lifetime_seconds)
+
+
+def _same_quick_mode(ours: QuickModeOffer, theirs: QuickModeOffer) -> bool:
+    return ours == replace(theirs, lifetime_seconds=ours.lifetime_seconds, lifetime_kilobytes=ours.lifetime_kilobytes)
+
+
+def choose_main_mode(
+    sa: SecurityAssociation, offers: Iterable[MainModeOffer]
+) -> tuple[SecurityAssociation, MainModeOffer] | None:
+    """The answer to the initiator's SA payload and what was agreed; None if the lists have nothing in common."""
+    ours = tuple(offers)
+    for proposal, transform in _alone(sa, Protocol.ISAKMP):
+        theirs = parse_main_mode(transform)
+        for offer in ours:
+            if theirs and _same_main_mode(offer, theirs):
+                seconds = min(offer.lifetime_seconds, theirs.lifetime_seconds)
+                answer = SecurityAssociation((replace(proposal, transforms=(transform,)),))
+                return answer, replace(offer, lifetime_seconds=seconds)
+    return None
+
+
+def choose_quick_mode(
+    sa: SecurityAssociation, offers: Iterable[QuickModeOffer]
+) -> tuple[Proposal, QuickModeOffer] | None:
+    """The initiator's proposal cut down to the chosen transform (its SPI unchanged) and what was agreed, or None."""
+    ours = tuple(offers)
+    for proposal, transform in _alone(sa, Protocol.ESP):
+        theirs = parse_quick_mode(transform)
+        for offer in ours:
+            if theirs and _same_quick_mode(offer, theirs):
+                volumes = [v for v in (offer.lifetime_kilobytes, theirs.lifetime_kilobytes) if v]
+                agreed = replace(
+                    offer,
+                    lifetime_seconds=min(offer.lifetime_seconds, theirs.lifetime_seconds),
+                    lifetime_kilobytes=min(volumes, default=0),
+                )
+                return replace(proposal, transforms=(transform,)), agreed
+    return None
+
+
+def single_transform(sa: SecurityAssociation) -> bool:
+    """Whether an SA payload is an answer: one proposal with one transform (RFC 2408 section 4.2)."""
+    return len(sa.proposals) == 1 and len(sa.proposals[0].transforms) == 1
+
+
+_MAIN_MODE_WORDS = {
+    "encryption": "Phase I Encryption Algorithm",
+    "key_bits": "Phase I Key Length",
+    "hash": "Phase I Hash Algorithm",
+    "group": "Phase I Diffie-Hellman Group",
+    "auth": "Authentication Method",
+}
+_QUICK_MODE_WORDS = {
+    "transform": "Phase II ESP Algorithm",
+    "key_bits": "Phase II Key Length",
+    "integrity": "HMAC Algorithm",
+    "encapsulation": "Encapsulation Mode",
+    "pfs_group": "Phase II DH group",
+}
+
+
+def _word(value: object) -> str:
+    return value.name if isinstance(value, IntEnum) else str(value)
+
+
+def _mismatch(words: dict[str, str], ours: Sequence[object], theirs: Sequence[object]) -> ProposalMismatch | None:
+    """The first differing attribute of the two offers that are closest to each other."""
+    pairs = [
+        [
+            (name, getattr(mine, name), getattr(other, name))
+            for name in words
+            if getattr(mine, name) != getattr(other, name)
+        ]
+        for other in theirs
+        if other is not None
+        for mine in ours
+    ]
+    closest = min(pairs, key=len, default=[])
+    if not closest:
+        return None
+    name, expected, received = closest[0]
+    return ProposalMismatch(words[name], _word(expected), _word(received))
+
+
+def main_mode_mismatch(sa: SecurityAssociation, offers: Sequence[MainModeOffer]) -> ProposalMismatch | None:
+    """What event 546 should say about an SA payload from which nothing could be chosen."""
+    theirs = [parse_main_mode(transform) for _, transform in _alone(sa, Protocol.ISAKMP)]
+    return _mismatch(_MAIN_MODE_WORDS, offers, theirs)
+
+
+def quick_mode_mismatch(sa: SecurityAssociation, offers: Sequence[QuickModeOffer]) -> ProposalMismatch | None:
+    """As `main_mode_mismatch`, for phase 2."""
+    theirs = [parse_quick_mode(transform) for _, transform in _alone(sa, Protocol.ESP)]
+    return _mismatch(_QUICK_MODE_WORDS, offers, theirs)

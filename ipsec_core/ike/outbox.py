@@ -1,0 +1,173 @@
+"""What all parts of an engine share: the way out (datagrams, events, deadlines, counters, trace) and random numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ipsec_core.ike import protected, wire
+from ipsec_core.ike.conversations import Child, Conversation, MainConversation, Pending
+from ipsec_core.ike.events import ChildDeleted, Datagram, Event, IkePolicy, Mode, NegotiationFailed
+from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
+from ipsec_core.ike.offers import TrafficSelector
+from ipsec_core.ike.timers import Retransmission, Timer, Timers
+
+STATISTICS = (
+    "Oakley main modes",
+    "Oakley quick modes",
+    "Soft associations",
+    "Authentication failures",
+    "Negotiation failures",
+    "Rekeys",
+    "Sent",
+    "Received",
+    "Retransmissions",
+    "Duplicate messages",
+    "Discarded messages",
+    "Unverified messages",
+    "Half-open main modes refused",
+)
+
+
+@dataclass(slots=True)
+class Outbox:
+    """One per engine; `local` is its IPv4 address."""
+
+    local: str
+    policy: IkePolicy
+    random: Callable[[int], bytes]
+    trace: Callable[[str], None]
+    key_log: bool
+    timers: Timers = field(default_factory=Timers)
+    datagrams: list[Datagram] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    counters: Counter[str] = field(default_factory=Counter)
+
+    def send(self, data: bytes, destination: tuple[str, int], what: str) -> None:
+        self.counters["Sent"] += 1
+        self.trace(f"Sending: {what} to {destination[0]}, {len(data)} bytes")
+        self.datagrams.append(Datagram(data, destination))
+
+    def transmit(self, conversation: Conversation) -> None:
+        """A copy of the last message of `conversation`."""
+        self.send(conversation.last_sent, conversation.peer, conversation.name)
+
+    def send_new(self, now: float, conversation: Conversation, message: bytes) -> None:
+        """Send a message that wants an answer, and begin its retransmission schedule."""
+        conversation.last_sent = message
+        conversation.retransmission = Retransmission()
+        self.transmit(conversation)
+        self.timers.set((Timer.RETRANSMIT, conversation), now + conversation.retransmission.sent())
+
+    def retransmit(self, now: float, conversation: Conversation) -> None:
+        """The next copy on schedule."""
+        self.counters["Retransmissions"] += 1
+        self.transmit(conversation)
+        self.timers.set((Timer.RETRANSMIT, conversation), now + conversation.retransmission.sent())
+
+    def send_informational(self, main: MainConversation, payload: wire.Payload) -> bytes:
+        """Send one payload under the SA of `main`; it is not retransmitted. Returns the message."""
+        message = protected.seal_informational(main.exchange.session, self.new_message_id(main), (payload,))
+        self.send(message, main.peer, "Informational")
+        return message
+
+    def repeat(self, conversation: Conversation) -> None:
+        """Answer a message that came again: with the same bytes, whatever the schedule."""
+        self.counters["Duplicate messages"] += 1
+        self.transmit(conversation)
+
+    def new_message_id(self, main: MainConversation) -> int:
+        while not (message_id := int.from_bytes(self.random(4))) or message_id in main.message_ids:
+            pass
+        main.remember(message_id)
+        return message_id
+
+    def main_mode_failed(
+        self,
+        now: float,
+        remote: str,
+        pending: Pending | None,
+        reason: FailureReason,
+        point: FailurePoint,
+        details: ProposalMismatch | None = None,
+    ) -> None:
+        """Report that a Main Mode failed, to `pending` if there is one that this answers."""
+        self.counters["Negotiation failures"] += 1
+        self.trace(f"Main mode with {remote} failed: {reason.name} ({point.value})")
+        selectors = pending.request.selectors if pending else None
+        references = tuple(pending.references) if pending else ()
+        self.events.append(NegotiationFailed(now, Mode.MAIN, remote, selectors, reason, point, details, references))
+
+
+class Acquires:
+    """The acquires that are not answered yet, by peer."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, list[Pending]] = {}
+
+    def add(self, pending: Pending) -> None:
+        self._pending.setdefault(pending.request.remote, []).append(pending)
+
+    def towards(self, remote: str) -> tuple[Pending, ...]:
+        return tuple(self._pending.get(remote, ()))
+
+    def waiting(self, remote: str) -> list[Pending]:
+        """Those that wait for a Main Mode."""
+        return [pending for pending in self.towards(remote) if pending.carrier is None]
+
+    def carried(self, remote: str, carrier: object) -> list[Pending]:
+        return [pending for pending in self.towards(remote) if pending.carrier is carrier]
+
+    def answered(self, gone: list[Pending]) -> tuple[int, ...]:
+        """Take out acquires because an event answers them; the references for that event."""
+        for pending in gone:
+            remote = pending.request.remote
+            self._pending[remote].remove(pending)
+            if not self._pending[remote]:
+                del self._pending[remote]
+        return tuple(reference for pending in gone for reference in pending.references)
+
+    def all(self) -> list[Pending]:
+        return [pending for waiting in self._pending.values() for pending in waiting]
+
+
+class Children:
+    """The live SA pairs, by inbound SPI."""
+
+    def __init__(self, out: Outbox) -> None:
+        self._out = out
+        self._by_spi: dict[int, Child] = {}
+        self._latest: dict[tuple[str, TrafficSelector], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_spi)
+
+    def __contains__(self, inbound_spi: int) -> bool:
+        return inbound_spi in self._by_spi
+
+    def get(self, inbound_spi: int) -> Child | None:
+        return self._by_spi.get(inbound_spi)
+
+    def with_peer(self, remote: str) -> list[Child]:
+        return [child for child in self._by_spi.values() if child.remote == remote]
+
+    def all(self) -> list[Child]:
+        return list(self._by_spi.values())
+
+    def add(self, child: Child) -> int | None:
+        """The inbound SPI of the pair that `child` replaces, if its traffic had one."""
+        key = (child.remote, child.selectors)
+        previous = self._latest.get(key)
+        self._by_spi[child.inbound_spi] = child
+        self._latest[key] = child.inbound_spi
+        return previous
+
+    def forget(self, now: float, child: Child, by: FailurePoint) -> None:
+        del self._by_spi[child.inbound_spi]
+        key = (child.remote, child.selectors)
+        if self._latest.get(key) == child.inbound_spi:
+            del self._latest[key]
+        self._out.events.append(
+            ChildDeleted(now, child.remote, child.selectors, child.inbound_spi, child.outbound_spi, by)
+        )

@@ -1,0 +1,205 @@
+"""The Quick Modes of an engine: exchanges by message id under each Main Mode SA, and what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ipsec_core.errors import NegotiationError
+from ipsec_core.ike import wire
+from ipsec_core.ike.conversations import Child, MainConversation, Pending, QuickConversation
+from ipsec_core.ike.events import Mode, NegotiationFailed, QuickModeEstablished
+from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, ProposalMismatch, Refused
+from ipsec_core.ike.iana import Notify, Protocol
+from ipsec_core.ike.outbox import Acquires, Children, Outbox
+from ipsec_core.ike.quick_mode import MIN_SPI, QuickMode, State
+from ipsec_core.ike.timers import LAST_WAIT, RETRANSMISSION_GAPS, Timer
+
+# Quick Modes that a peer may have under way at once under one Main Mode SA.
+MAX_QUICK_MODES = 64
+# As long as a peer may go on retransmitting.
+LINGER_SECONDS = sum(RETRANSMISSION_GAPS) + LAST_WAIT
+MAX_SPI = 0xFFFF_FFFF
+
+
+class QuickModes:
+    """`advance` is called with (now, remote) when acquires may have lost their carrier."""
+
+    def __init__(
+        self,
+        out: Outbox,
+        acquires: Acquires,
+        children: Children,
+        allocate_spi: Callable[[], int],
+        advance: Callable[[float, str], None],
+    ) -> None:
+        self._out = out
+        self._acquires = acquires
+        self._children = children
+        self._allocate = allocate_spi
+        self._advance = advance
+
+    def start(self, now: float, main: MainConversation, pending: Pending) -> None:
+        """Begin a Quick Mode for an acquire."""
+        quick = self._new(main, self._out.new_message_id(main), initiator=True)
+        request = pending.request
+        message = quick.exchange.start(request.selectors, request.offers, request.reference)
+        main.quick[quick.exchange.message_id] = quick
+        main.quick_modes_started += 1
+        pending.carrier = quick
+        self._out.send_new(now, quick, message)
+
+    def join(self, main: MainConversation, pending: Pending) -> bool:
+        """Let a Quick Mode that the peer began serve an acquire of ours as well, if there is one that does."""
+        for quick in main.quick.values():
+            if _serves(quick.exchange, pending):
+                pending.carrier = quick
+                return True
+        return False
+
+    def receive(self, now: float, main: MainConversation, header: wire.Header, data: bytes) -> None:
+        """A message under the SA of `main`."""
+        quick = main.quick.get(header.message_id)
+        if quick is None:
+            main.check_message_id(header.message_id)
+            if main.quick_modes_of_peer >= MAX_QUICK_MODES:
+                raise MalformedMessage(Notify.INVALID_MESSAGE_ID, f"more than {MAX_QUICK_MODES} Quick Modes at once")
+            quick = self._new(main, header.message_id, initiator=False)
+        elif data == quick.last_received:
+            self._out.repeat(quick)
+            return
+        elif quick.over:
+            raise MalformedMessage(Notify.INVALID_MESSAGE_ID, "that Quick Mode is over")
+        self._continue(now, quick, header, data)
+
+    def _new(self, main: MainConversation, message_id: int, *, initiator: bool) -> QuickConversation:
+        local, remote = self._out.local, main.remote
+        exchange = QuickMode(
+            main.exchange.session,
+            message_id,
+            initiator=initiator,
+            local=local,
+            remote=remote,
+            random=self._out.random,
+            allocate_spi=self._new_spi,
+            find_policy=lambda selectors: self._out.policy.quick_mode(local, remote, selectors),
+        )
+        return QuickConversation(main.port, exchange=exchange, main=main)
+
+    def _new_spi(self) -> int:
+        spi = self._allocate()
+        if not MIN_SPI <= spi <= MAX_SPI or spi in self._children:
+            raise NegotiationError(f"allocate_spi: {spi:#x} is in use or outside {MIN_SPI}..{MAX_SPI}")
+        return spi
+
+    def _continue(self, now: float, quick: QuickConversation, header: wire.Header, data: bytes) -> None:
+        main, exchange = quick.main, quick.exchange
+        refusal: Refused | None = None
+        answer: bytes | None = None
+        try:
+            answer = exchange.receive(header, data)
+        except Refused as refused:
+            refusal = refused
+        # Only now is it known that the message is the peer's.
+        main.remember(exchange.message_id)
+        main.quick[exchange.message_id] = quick
+        quick.last_received, quick.heard = data, True
+        self._out.timers.cancel((Timer.RETRANSMIT, quick))
+        if refusal is not None:
+            quick.last_sent = self._out.send_informational(main, _refusal(quick, refusal.notify))
+            self.failed(now, quick, refusal.reason, FailurePoint.ME, refusal.details, linger=True)
+        elif exchange.state is State.ESTABLISHED:
+            self._established(now, quick, answer)
+        else:
+            assert answer is not None
+            self._out.send_new(now, quick, answer)
+
+    def _established(self, now: float, quick: QuickConversation, confirmation: bytes | None) -> None:
+        exchange, remote = quick.exchange, quick.remote
+        assert exchange.selectors is not None
+        quick.over = True
+        if confirmation is None:
+            self.forget(now, quick)
+        else:
+            # Message 3 wants no answer, but the peer's message 2 may come again.
+            quick.last_sent = confirmation
+            self._out.transmit(quick)
+            self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
+        child = Child(remote, exchange.selectors, exchange.inbound.spi, exchange.outbound.spi, now)
+        previous = self._children.add(child)
+        self._out.counters["Oakley quick modes"] += 1
+        self._out.counters["Rekeys"] += previous is not None
+        self._out.trace(f"Quick mode established with {remote}: {child.selectors} SPI {child.inbound_spi:#010x}")
+        self._out.events.append(
+            QuickModeEstablished(
+                now,
+                self._out.local,
+                remote,
+                exchange.initiator,
+                exchange.selectors,
+                exchange.reference,
+                self._acquires.answered(self._acquires.carried(remote, quick)),
+                exchange.offer,
+                exchange.inbound,
+                exchange.outbound,
+                exchange.offer.lifetime_seconds,
+                exchange.offer.lifetime_kilobytes,
+                exchange.offer.encapsulation,
+                previous,
+            )
+        )
+
+    def failed(
+        self,
+        now: float,
+        quick: QuickConversation,
+        reason: FailureReason,
+        point: FailurePoint,
+        details: ProposalMismatch | None = None,
+        *,
+        again: bool = False,
+        linger: bool = False,
+    ) -> None:
+        """End a Quick Mode without success.
+
+        Acquires that had only joined it, and with `again` all of them, get another try; the others are answered. With
+        `linger` the exchange stays to repeat its last message.
+        """
+        exchange, remote = quick.exchange, quick.remote
+        carried = self._acquires.carried(remote, quick)
+        for pending in carried:
+            pending.carrier = None
+        answers = self._acquires.answered(carried) if exchange.initiator and not again else ()
+        quick.over = True
+        self._out.timers.cancel((Timer.RETRANSMIT, quick))
+        if linger:
+            self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
+        else:
+            self.forget(now, quick)
+        self._out.counters["Negotiation failures"] += 1
+        self._out.trace(f"Quick mode with {remote} failed: {reason.name} ({point.value})")
+        self._out.events.append(
+            NegotiationFailed(
+                now, Mode.QUICK, remote, exchange.selectors, reason, point, details, answers, exchange.inbound_spi
+            )
+        )
+        self._advance(now, remote)
+
+    def forget(self, now: float, quick: QuickConversation) -> None:
+        self._out.timers.cancel((Timer.FORGET, quick))
+        quick.main.quick.pop(quick.exchange.message_id, None)
+
+
+def _serves(exchange: QuickMode, pending: Pending) -> bool:
+    return (
+        not exchange.initiator
+        and exchange.state is State.ANSWERED
+        and exchange.selectors is not None
+        and exchange.selectors.covers(pending.request.selectors)
+        and any(offer.encapsulation is exchange.offer.encapsulation for offer in pending.request.offers)
+    )
+
+
+def _refusal(quick: QuickConversation, notify: Notify) -> wire.Notification:
+    """The message id tells which Quick Mode is meant; towards Microsoft's IKE with an SPI of 8 ([MS-IKEE] 2.2.6)."""
+    spi = quick.main.exchange.initiator_cookie if quick.main.exchange.microsoft_peer else b""
+    return wire.Notification(Protocol.ESP, spi, notify, quick.exchange.message_id.to_bytes(4))

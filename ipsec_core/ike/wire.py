@@ -1,0 +1,462 @@
+"""ISAKMP messages as values: parse and encode (RFC 2408 section 3).
+
+`parse_header` and `parse_payloads` raise `MalformedMessage` for anything that is not exactly one well-formed message.
+The parser is strict about reserved fields and lengths, so that encoding a parsed payload gives the same bytes again;
+the HASH computations of RFC 2409 section 5 depend on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from ipsec_core.ike.failures import MalformedMessage
+from ipsec_core.ike.iana import DOI_IPSEC, SITUATION_IDENTITY_ONLY, Flags, Notify, PayloadType
+
+HEADER_LENGTH = 28
+COOKIE_LENGTH = 8
+NO_COOKIE = bytes(COOKIE_LENGTH)
+VERSION = 0x10
+MAX_PAYLOADS = 64
+MAX_PROPOSALS = 64
+MAX_TRANSFORMS = 128
+MAX_ATTRIBUTES = 32
+MAX_SPIS = 256
+
+
+class Reader:
+    """A cursor over untrusted bytes. Every read is bounds-checked; an overrun raises MalformedMessage(`notify`)."""
+
+    __slots__ = ("_data", "_end", "_position", "notify")
+
+    def __init__(self, data: bytes, notify: Notify = Notify.PAYLOAD_MALFORMED) -> None:
+        self._data = data
+        self._position = 0
+        self._end = len(data)
+        self.notify = notify
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def remaining(self) -> int:
+        return self._end - self._position
+
+    def take(self, length: int) -> bytes:
+        if not 0 <= length <= self.remaining:
+            raise self.malformed(f"{length} bytes wanted at offset {self._position}, {self.remaining} left")
+        start = self._position
+        self._position += length
+        return self._data[start : self._position]
+
+    def rest(self) -> bytes:
+        return self.take(self.remaining)
+
+    def number(self, length: int) -> int:
+        return int.from_bytes(self.take(length))
+
+    def zero(self, length: int) -> None:
+        """A RESERVED field. RFC 2408 section 5.3: other values make the payload malformed."""
+        if any(self.take(length)):
+            raise self.malformed("a reserved field is not zero")
+
+    def inner(self, length: int, notify: Notify | None = None) -> Reader:
+        return Reader(self.take(length), notify or self.notify)
+
+    def finish(self) -> None:
+        if self.remaining:
+            raise self.malformed(f"{self.remaining} bytes too many")
+
+    def malformed(self, text: str) -> MalformedMessage:
+        return MalformedMessage(self.notify, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A data attribute, RFC 2408 section 3.3: two bytes of value (TV), or any length if `variable` (TLV)."""
+
+    type: int
+    value: bytes
+    variable: bool = False
+
+    @classmethod
+    def basic(cls, kind: int, number: int) -> Attribute:
+        return cls(kind, number.to_bytes(2))
+
+    @classmethod
+    def long(cls, kind: int, number: int) -> Attribute:
+        """A number as four bytes of variable attribute, the way Windows writes life durations."""
+        return cls(kind, number.to_bytes(4), variable=True)
+
+    @property
+    def number(self) -> int:
+        return int.from_bytes(self.value)
+
+    def encode(self) -> bytes:
+        if self.variable:
+            return self.type.to_bytes(2) + len(self.value).to_bytes(2) + self.value
+        return (0x8000 | self.type).to_bytes(2) + self.value
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Attribute:
+        kind = reader.number(2)
+        if kind & 0x8000:
+            return cls(kind & 0x7FFF, reader.take(2))
+        return cls(kind, reader.take(reader.number(2)), variable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """RFC 2408 section 3.6."""
+
+    number: int
+    identifier: int
+    attributes: tuple[Attribute, ...] = ()
+
+    def encode(self, following: int) -> bytes:
+        body = b"".join(attribute.encode() for attribute in self.attributes)
+        return bytes((following, 0)) + (8 + len(body)).to_bytes(2) + bytes((self.number, self.identifier, 0, 0)) + body
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Transform:
+        number, identifier = reader.number(1), reader.number(1)
+        reader.zero(2)
+        attributes: list[Attribute] = []
+        while reader.remaining:
+            if len(attributes) == MAX_ATTRIBUTES:
+                raise reader.malformed(f"more than {MAX_ATTRIBUTES} attributes")
+            attributes.append(Attribute.parse(reader))
+        return cls(number, identifier, tuple(attributes))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """RFC 2408 section 3.5. Proposals with one number belong together (a logical AND)."""
+
+    number: int
+    protocol: int
+    spi: bytes
+    transforms: tuple[Transform, ...]
+
+    def encode(self, following: int) -> bytes:
+        last = len(self.transforms) - 1
+        body = self.spi + b"".join(
+            transform.encode(PayloadType.TRANSFORM if index < last else PayloadType.NONE)
+            for index, transform in enumerate(self.transforms)
+        )
+        fields = bytes((self.number, self.protocol, len(self.spi), len(self.transforms)))
+        return bytes((following, 0)) + (8 + len(body)).to_bytes(2) + fields + body
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Proposal:
+        number, protocol, spi_size, count = (reader.number(1) for _ in range(4))
+        if count > MAX_TRANSFORMS:
+            raise reader.malformed(f"more than {MAX_TRANSFORMS} transforms")
+        spi = reader.take(spi_size)
+        transforms = tuple(
+            Transform.parse(_substructure(reader, PayloadType.TRANSFORM, last=index == count - 1))
+            for index in range(count)
+        )
+        reader.finish()
+        return cls(number, protocol, spi, transforms)
+
+
+def _substructure(reader: Reader, kind: PayloadType, *, last: bool) -> Reader:
+    if reader.number(1) != (PayloadType.NONE if last else kind):
+        raise reader.malformed(f"{kind.name} chain does not agree with its count")
+    reader.zero(1)
+    return reader.inner(reader.number(2) - 4)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityAssociation:
+    """SA payload of the IPsec DOI with SIT_IDENTITY_ONLY, RFC 2408 section 3.4 and RFC 2407 section 4.6.1."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.SA
+    proposals: tuple[Proposal, ...]
+
+    def body(self) -> bytes:
+        last = len(self.proposals) - 1
+        return (
+            DOI_IPSEC.to_bytes(4)
+            + SITUATION_IDENTITY_ONLY.to_bytes(4)
+            + b"".join(
+                proposal.encode(PayloadType.PROPOSAL if index < last else PayloadType.NONE)
+                for index, proposal in enumerate(self.proposals)
+            )
+        )
+
+    @classmethod
+    def parse(cls, reader: Reader) -> SecurityAssociation:
+        if reader.number(4) != DOI_IPSEC:
+            raise MalformedMessage(Notify.DOI_NOT_SUPPORTED, "SA payload of an unknown DOI")
+        if reader.number(4) != SITUATION_IDENTITY_ONLY:
+            raise MalformedMessage(Notify.SITUATION_NOT_SUPPORTED, "SA payload with labelled situation")
+        reader.notify = Notify.BAD_PROPOSAL_SYNTAX
+        proposals: list[Proposal] = []
+        following = reader.remaining
+        while following:
+            if len(proposals) == MAX_PROPOSALS:
+                raise reader.malformed(f"more than {MAX_PROPOSALS} proposals")
+            following = reader.number(1)
+            if following not in (PayloadType.NONE, PayloadType.PROPOSAL):
+                raise reader.malformed(f"payload type {following} among proposals")
+            reader.zero(1)
+            proposals.append(Proposal.parse(reader.inner(reader.number(2) - 4)))
+        reader.finish()
+        return cls(tuple(proposals))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyExchange:
+    """RFC 2408 section 3.7."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.KEY_EXCHANGE
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> KeyExchange:
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """RFC 2407 section 4.6.2: type, IP protocol, port (0 = any) and the identity itself."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.IDENTIFICATION
+    kind: int
+    protocol: int
+    port: int
+    data: bytes
+
+    def body(self) -> bytes:
+        return bytes((self.kind, self.protocol)) + self.port.to_bytes(2) + self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Identification:
+        return cls(reader.number(1), reader.number(1), reader.number(2), reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class HashData:
+    """HASH payload, RFC 2408 section 3.11."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.HASH
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> HashData:
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    """RFC 2408 section 3.13; 8 to 256 bytes (RFC 2409 section 5)."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.NONCE
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Nonce:
+        if not 8 <= reader.remaining <= 256:
+            raise reader.malformed(f"nonce of {reader.remaining} bytes, 8 to 256 are allowed")
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """RFC 2408 section 3.14."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.NOTIFICATION
+    protocol: int
+    spi: bytes
+    notify: int
+    data: bytes = b""
+    doi: int = DOI_IPSEC
+
+    def body(self) -> bytes:
+        fields = bytes((self.protocol, len(self.spi))) + self.notify.to_bytes(2)
+        return self.doi.to_bytes(4) + fields + self.spi + self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Notification:
+        doi, protocol, spi_size, notify = reader.number(4), reader.number(1), reader.number(1), reader.number(2)
+        return cls(protocol, reader.take(spi_size), notify, reader.rest(), doi)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """RFC 2408 section 3.15: SPIs that the sender no longer accepts. They have one size."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.DELETE
+    protocol: int
+    spi_size: int
+    spis: tuple[bytes, ...]
+    doi: int = DOI_IPSEC
+
+    def body(self) -> bytes:
+        fields = bytes((self.protocol, self.spi_size)) + len(self.spis).to_bytes(2)
+        return self.doi.to_bytes(4) + fields + b"".join(self.spis)
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Delete:
+        doi, protocol, spi_size, count = reader.number(4), reader.number(1), reader.number(1), reader.number(2)
+        if count > MAX_SPIS:
+            raise reader.malformed(f"more than {MAX_SPIS} SPIs")
+        spis = tuple(reader.take(spi_size) for _ in range(count))
+        reader.finish()
+        return cls(protocol, spi_size, spis, doi)
+
+
+@dataclass(frozen=True, slots=True)
+class VendorId:
+    """RFC 2408 section 3.16."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.VENDOR_ID
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> VendorId:
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A payload of a type that this codec does not look into (certificates, signatures, private types)."""
+
+    TYPE: int
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+
+Payload = (
+    SecurityAssociation | KeyExchange | Identification | HashData | Nonce | Notification | Delete | VendorId | Opaque
+)
+
+AnyPayload = TypeVar("AnyPayload", bound=Payload)
+
+_PARSERS: dict[int, Callable[[Reader], Payload]] = {
+    kind.TYPE: kind.parse
+    for kind in (SecurityAssociation, KeyExchange, Identification, HashData, Nonce, Notification, Delete, VendorId)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """RFC 2408 section 3.1 without the length, which follows from the message."""
+
+    initiator_cookie: bytes
+    responder_cookie: bytes
+    exchange: int
+    flags: Flags = Flags.NONE
+    message_id: int = 0
+    next_payload: int = PayloadType.NONE
+
+    @property
+    def encrypted(self) -> bool:
+        return bool(self.flags & Flags.ENCRYPTION)
+
+    def encode(self, body_length: int) -> bytes:
+        return (
+            self.initiator_cookie
+            + self.responder_cookie
+            + bytes((self.next_payload, VERSION, self.exchange, self.flags))
+            + self.message_id.to_bytes(4)
+            + (HEADER_LENGTH + body_length).to_bytes(4)
+        )
+
+
+def parse_header(data: bytes) -> Header:
+    """The header of one whole datagram; its length field must be the length of `data`."""
+    reader = Reader(data)
+    initiator_cookie, responder_cookie = reader.take(COOKIE_LENGTH), reader.take(COOKIE_LENGTH)
+    next_payload, version, exchange, flags = (reader.number(1) for _ in range(4))
+    message_id, length = reader.number(4), reader.number(4)
+    if version >> 4 != VERSION >> 4:
+        raise MalformedMessage(Notify.INVALID_MAJOR_VERSION, f"version {version >> 4}.{version & 15}")
+    if version & 15:
+        raise MalformedMessage(Notify.INVALID_MINOR_VERSION, f"version {version >> 4}.{version & 15}")
+    if flags > Flags.ENCRYPTION | Flags.COMMIT | Flags.AUTHENTICATION_ONLY:
+        raise MalformedMessage(Notify.INVALID_FLAGS, f"flags {flags:#04x}")
+    if length != len(data):
+        raise MalformedMessage(Notify.UNEQUAL_PAYLOAD_LENGTHS, f"length {length} in a datagram of {len(data)} bytes")
+    if initiator_cookie == NO_COOKIE:
+        raise MalformedMessage(Notify.INVALID_COOKIE, "initiator cookie is zero")
+    return Header(initiator_cookie, responder_cookie, exchange, Flags(flags), message_id, next_payload)
+
+
+def parse_payloads(first: int, data: bytes) -> tuple[tuple[Payload, ...], int]:
+    """The payload chain in `data` that begins with type `first`, and the offset where it ends (padding may follow)."""
+    reader = Reader(data)
+    payloads: list[Payload] = []
+    kind = first
+    while kind != PayloadType.NONE:
+        if len(payloads) == MAX_PAYLOADS:
+            raise reader.malformed(f"more than {MAX_PAYLOADS} payloads")
+        following = reader.number(1)
+        reader.zero(1)
+        body = reader.inner(reader.number(2) - 4)
+        parse = _PARSERS.get(kind)
+        payloads.append(parse(body) if parse else Opaque(kind, body.rest()))
+        kind = following
+    return tuple(payloads), reader.position
+
+
+def parse_clear(header: Header, data: bytes) -> tuple[Payload, ...]:
+    """The payloads of a whole message that is not encrypted."""
+    body = data[HEADER_LENGTH:]
+    payloads, end = parse_payloads(header.next_payload, body)
+    # Openswan and its heirs round clear messages up to four bytes; more than that is no padding.
+    if len(body) - end > 3:
+        raise MalformedMessage(Notify.UNEQUAL_PAYLOAD_LENGTHS, f"{len(body) - end} bytes after the last payload")
+    return payloads
+
+
+def encode_payloads(payloads: Iterable[Payload]) -> bytes:
+    """The chain of `payloads`; the type of the first goes into the message header."""
+    chain = tuple(payloads)
+    out = bytearray()
+    for index, payload in enumerate(chain):
+        following = first_type(chain[index + 1 :])
+        body = payload.body()
+        out += bytes((following, 0)) + (4 + len(body)).to_bytes(2) + body
+    return bytes(out)
+
+
+def encode_clear(header: Header, payloads: tuple[Payload, ...]) -> bytes:
+    """A whole message that is not encrypted. `header.next_payload` is what `first_type` says."""
+    body = encode_payloads(payloads)
+    return header.encode(len(body)) + body
+
+
+def first_type(payloads: tuple[Payload, ...]) -> int:
+    return payloads[0].TYPE if payloads else PayloadType.NONE
+
+
+def every(payloads: Iterable[Payload], kind: type[AnyPayload]) -> tuple[AnyPayload, ...]:
+    """The payloads of one kind, in their order."""
+    return tuple(payload for payload in payloads if isinstance(payload, kind))
+
+
+def only(payloads: Iterable[Payload], kind: type[AnyPayload]) -> AnyPayload:
+    """The one payload of a kind; MalformedMessage if it is missing or repeated."""
+    found = every(payloads, kind)
+    if len(found) != 1:
+        raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, f"{len(found)} payloads of {kind.__name__}, 1 is needed")
+    return found[0]
