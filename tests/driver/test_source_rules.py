@@ -1,0 +1,67 @@
+"""Rules of the house that the C compiler does not check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).resolve().parents[2] / "src_c"
+FILES = sorted([*SOURCES.glob("*.[ch]"), *(SOURCES / "include" / "ipsec_core").glob("*.h")])
+LOOPS = ["outbound.c", "inbound.c", "crypt.c", "replay.h", "packet.h"]
+# Control calls of these files may allocate; the functions named are what packets run through.
+PACKET_FUNCTIONS = {
+    "filter.c": ["matches", "ipc_sa_covers", "ipc_flow_exempt", "walk", "entry_of", "ipc_decide"],
+    "hold.c": ["ipc_upcall_post", "ipc_upcall_sa", "find_pending", "open_pending", "ipc_hold"],
+    "burst.c": ["ipc_burst_add"],
+}
+FORBIDDEN = re.compile(
+    r"\b(malloc|calloc|realloc|aligned_alloc|free|\w*printf|puts|abort|exit|time|clock\w*|rand)\s*\("
+)
+# Files that compare bytes which are no secrets, each with what it compares.
+MEMCMP = {"frag.c": "a fragment with the same bytes of an earlier one"}
+
+
+def code(path: Path) -> str:
+    """The text without comments and strings."""
+    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"', "", path.read_text(), flags=re.S)
+
+
+def body(text: str, function: str) -> str:
+    """A function from its opening brace at the end of a line to the closing one at the start of a line."""
+    found = re.search(rf"^[a-z][^;{{}}]*\b{function}\([^;{{}}]*\) \{{\n(.*?)^\}}", text, re.S | re.M)
+    assert found, f"no function {function}"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_neither_allocate_nor_print_nor_read_clocks(name: str) -> None:
+    assert not FORBIDDEN.findall(code(SOURCES / name))
+
+
+@pytest.mark.parametrize(("name", "function"), [(n, f) for n, functions in PACKET_FUNCTIONS.items() for f in functions])
+def test_packet_functions_neither_allocate_nor_print(name: str, function: str) -> None:
+    assert not FORBIDDEN.findall(body(code(SOURCES / name), function))
+
+
+def test_the_rule_finds_what_it_forbids() -> None:
+    assert FORBIDDEN.findall(code(SOURCES / "driver.c"))
+    assert FORBIDDEN.findall(body(code(SOURCES / "filter.c"), "ipc_driver_set_filters"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_memcmp_that_could_meet_an_icv(path: Path) -> None:
+    uses = re.findall(r"\b(?:memcmp|bcmp|strncmp)\s*\(", code(path))
+    assert not uses or path.name in MEMCMP, "secrets are compared with ipc_equal (constant time)"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_size(path: Path) -> None:
+    assert path.stat().st_size <= 25 * 1024
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_knows_no_python_and_no_clock(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"#\s*include\s*[<\"](Python\.h|time\.h|sys/time\.h|sys/socket\.h|netinet/)", text)
