@@ -42,11 +42,15 @@ class Conversation:
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """An acquire that is not answered yet, with the references of all that asked the same. `carrier` negotiates it."""
+    """An acquire that is not answered yet, with the references of all that asked the same.
+
+    `carrier` negotiates it; `tries` counts the Quick Modes of ours that did.
+    """
 
     request: Acquire
     references: list[int]
     carrier: QuickConversation | None = None
+    tries: int = 0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

