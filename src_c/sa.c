@@ -107,7 +107,14 @@ static int init_window(struct ipc_window *w, struct ipc_sa_ctl *ctl, const struc
     w->mask = words - 1;
     ctl->small_window[0] = ctl->small_window[1] = 0;
     w->bits = words == 2 ? ctl->small_window : calloc(words, sizeof *w->bits);
-    return w->bits ? 0 : IPC_E(NO_MEMORY);
+    if (!w->bits)
+        return IPC_E(NO_MEMORY);
+    if (w->top) {
+        /* Which numbers up to a given right edge were seen is not known: none of them is taken again. */
+        memset(w->bits, 0xff, words * sizeof *w->bits);
+        w->bits[w->top >> 6 & w->mask] = UINT64_MAX >> (63 - (w->top & 63));
+    }
+    return 0;
 }
 
 static int enter_spi(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
