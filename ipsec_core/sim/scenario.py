@@ -1,0 +1,270 @@
+"""Scenario files (TOML): computers, their policies, the link, the traffic. Every error names file, key and what is accepted.
+
+    name = "First link"
+    seed = 2000
+    traffic = "office.pcap"             # or a table, see Traffic
+
+    [computers.ALICE]
+    address = "10.0.0.1"
+    policy = "Lab"                      # name of a policy below
+    audit = { logon_events = ["success", "failure"] }
+    registry = { CacheSize = 128 }
+
+    [link]
+    between = ["ALICE", "BOB"]
+    rate = "1Gbit/s"
+    delay = "5us"
+
+    [[policies]]                        # see ipsec_core.policy.toml
+    name = "Lab"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from pathlib import Path
+from typing import TypeVar, cast
+
+from ipsec_core.computer.audit import AuditPolicy
+from ipsec_core.computer.registry import known_value
+from ipsec_core.computer.state import State
+from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
+from ipsec_core.policy.model import Policy
+from ipsec_core.policy.toml import policy_from_table
+from ipsec_core.sim.units import parse_duration, parse_rate
+from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
+
+T = TypeVar("T", str, int, dict, list)
+
+_TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
+
+
+@dataclass(frozen=True, slots=True)
+class ComputerScenario:
+    """A computer: its address, the name of its policy (None: no policy assigned), audit policy, registry values by name."""
+
+    name: str
+    address: IPv4Address
+    policy: Policy | None
+    audit: AuditPolicy
+    registry: dict[str, object]
+    hold_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkScenario:
+    """The Ethernet link between two computers, as written."""
+
+    between: tuple[str, str]
+    rate: str
+    delay: str
+    mtu: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficScenario:
+    """The capture to replay. `hosts`: networks of the capture and the computer each belongs to; empty: the two busiest hosts.
+
+    `gateways`: the packets travel unchanged between the two computers; otherwise the computers take the hosts' places. `pace`: "recorded"
+    or "link" (as fast as the link takes them).
+    """
+
+    file: Path
+    hosts: tuple[tuple[IPv4Network, str], ...]
+    gateways: bool
+    repeat: int
+    pause: str
+    pace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A whole scenario; `table` is what the file said."""
+
+    path: Path
+    name: str
+    seed: int
+    reaction: str
+    computers: tuple[ComputerScenario, ...]
+    link: LinkScenario
+    traffic: TrafficScenario
+    table: dict[str, object]
+
+
+class _Table:
+    """A TOML table being read: every key must be asked for, the rest are errors."""
+
+    def __init__(self, values: Mapping[str, object], where: str) -> None:
+        self.values = dict(values)
+        self.where = where
+        self._known: list[str] = []
+
+    def at(self, key: str) -> str:
+        return f"{self.where}{key}"
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
+        self._known.append(key)
+        if key not in self.values:
+            if default is None:
+                raise ScenarioError(f"{self.at(key)}: missing; accepted: {_TYPES[kind]}")
+            return default
+        value = self.values.pop(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ScenarioError(f"{self.at(key)}: {value!r} is not {_TYPES[kind]}")
+        return cast(T, value)
+
+    def number(self, key: str, default: int, low: int, high: int, unit: str = "") -> int:
+        value = self.take(key, int, default)
+        if not low <= value <= high:
+            raise ScenarioError(f"{self.at(key)}: {value} is out of range; accepted: {low} to {high}{unit and ' ' + unit}")
+        return value
+
+    def choice(self, key: str, default: str, accepted: tuple[str, ...]) -> str:
+        value = self.take(key, str, default)
+        if value not in accepted:
+            raise ScenarioError(f"{self.at(key)}: {value!r} is not known; accepted: {', '.join(accepted)}")
+        return value
+
+    def table(self, key: str, default: dict[str, object] | None = None) -> _Table:
+        return _Table(self.take(key, dict, default), f"{self.at(key)}.")
+
+    def end(self) -> None:
+        for key in self.values:
+            raise ScenarioError(f"{self.at(key)}: unknown key; accepted: {', '.join(self._known)}")
+
+
+def load_scenario(path: Path, traffic: Path | None = None) -> Scenario:
+    """Reads and checks a scenario; `traffic` takes the place of its traffic file. File names count from the scenario's folder."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"{path}: {error.strerror}; accepted: a scenario file (TOML)") from None
+    except UnicodeDecodeError:
+        raise ScenarioError(f"{path}: not UTF-8 text; accepted: a scenario file (TOML)") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{path}: not TOML: {error}") from None
+    return read_scenario(table, path, traffic)
+
+
+def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = None) -> Scenario:
+    """The scenario in a parsed TOML document; `path` is for messages and relative file names."""
+    top = _Table(table, f"{path}: ")
+    name = top.take("name", str, path.stem)
+    seed = top.number("seed", 0, 0, 2**63 - 1)
+    reaction = top.take("reaction", str, DEFAULT_REACTION)
+    if parse_duration(reaction, top.at("reaction")) == 0:
+        raise ScenarioError(f"{top.at('reaction')}: {reaction!r} is not possible; accepted: 1ns or more")
+    policies = _policies(top)
+    machines = top.table("computers")
+    if len(machines.values) != 2:
+        raise ScenarioError(f"{path}: computers: {len(machines.values)} tables; accepted: two, such as [computers.ALICE]")
+    computers = tuple(_computer(machines, key, policies) for key in list(machines.values))
+    if computers[0].address == computers[1].address:
+        raise ScenarioError(f"{path}: computers: both have the address {computers[0].address}")
+    names = tuple(computer.name for computer in computers)
+    link = _link(top.table("link", {}), (names[0], names[1]))
+    played = _traffic(top, path, names, traffic)
+    top.end()
+    return Scenario(path, name, seed, reaction, computers, link, played, table)
+
+
+def _policies(top: _Table) -> dict[str, Policy]:
+    found: dict[str, Policy] = {}
+    for number, table in enumerate(top.take("policies", list, [])):
+        where = top.at(f"policies[{number}]")
+        if not isinstance(table, dict):
+            raise ScenarioError(f"{where}: {table!r} is not a table")
+        try:
+            policy = policy_from_table(table, where)
+        except PolicyError as error:
+            raise ScenarioError(str(error)) from None
+        if policy.name in found:
+            raise ScenarioError(f"{where}.name: {policy.name!r} is the name of an earlier policy")
+        found[policy.name] = policy
+    return found
+
+
+def _address(text: str, where: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        raise ScenarioError(f"{where}: {text!r} is not an address; accepted: IPv4, such as 10.0.0.1") from None
+
+
+def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> ComputerScenario:
+    if not name.isprintable() or "/" in name or name.startswith("."):
+        raise ScenarioError(f"{machines.at(name)!r}: not a computer name; accepted: printable, without / and not beginning with a dot")
+    table = machines.table(name)
+    address = _address(table.take("address", str), table.at("address"))
+    if not (address.is_private or address.is_global) or address.is_multicast or address.is_unspecified:
+        raise ScenarioError(f"{table.at('address')}: {address} is not the address of a host")
+    policy = None
+    if "policy" in table.values:
+        wanted = table.choice("policy", "", tuple(policies))
+        policy = policies[wanted]
+    else:
+        table.take("policy", str, "")
+    audit = AuditPolicy.from_table(table.take("audit", dict, {}), table.at("audit"))
+    registry = table.take("registry", dict, {})
+    _check_registry(registry, table.at("registry"))
+    hold = table.number("hold_packets", 64, 1, 4096)
+    table.end()
+    return ComputerScenario(name, address, policy, audit, registry, hold)
+
+
+def _check_registry(values: dict[str, object], where: str) -> None:
+    with State.memory("check") as state:
+        for key, value in values.items():
+            try:
+                known_value(key)
+                state.registry.set_known(key, value)
+            except RegistryError as error:
+                raise ScenarioError(f"{where}.{error}") from None
+
+
+def _link(table: _Table, names: tuple[str, str]) -> LinkScenario:
+    between = table.take("between", list, list(names))
+    if sorted(map(str, between)) != sorted(names):
+        raise ScenarioError(f"{table.at('between')}: {between!r}; accepted: {list(names)!r}")
+    rate = table.take("rate", str, DEFAULT_RATE)
+    delay = table.take("delay", str, DEFAULT_DELAY)
+    parse_rate(rate, table.at("rate"))
+    parse_duration(delay, table.at("delay"))
+    mtu = table.number("mtu", DEFAULT_MTU, 68, 65535, "bytes")
+    queue = table.number("queue", 0, 0, 2**31, "bytes (0: 256 KiB)")
+    table.end()
+    return LinkScenario((between[0], between[1]), rate, delay, mtu, queue)
+
+
+def _traffic(top: _Table, path: Path, names: tuple[str, ...], override: Path | None) -> TrafficScenario:
+    given = top.values.get("traffic")
+    if isinstance(given, str):
+        top.values["traffic"] = {"file": given}
+    if given is None and override is not None:
+        top.values["traffic"] = {"file": str(override)}
+    table = top.table("traffic")
+    file = path.parent / table.take("file", str, "" if override else None)
+    hosts = []
+    for text, computer in table.take("hosts", dict, {}).items():
+        where = table.at(f'hosts."{text}"')
+        try:
+            network = IPv4Network(text)
+        except (AddressValueError, NetmaskValueError, ValueError):
+            raise ScenarioError(f"{where}: not an address; accepted: IPv4 host or network, such as 10.0.0.1 or 10.0.0.0/24") from None
+        if computer not in names:
+            raise ScenarioError(f"{where}: {computer!r} is not a computer; accepted: {', '.join(names)}")
+        hosts.append((network, computer))
+    place = table.choice("place", "hosts", ("hosts", "gateways"))
+    repeat = table.number("repeat", 1, 1, 10**6)
+    pause = table.take("pause", str, "0s")
+    parse_duration(pause, table.at("pause"))
+    pace = table.choice("pace", "recorded", ("recorded", "link"))
+    table.end()
+    file = override or file
+    if not file.is_file():
+        raise ScenarioError(f"{'--traffic' if override else table.at('file')}: {file}: no such file; accepted: a pcap or pcapng capture")
+    return TrafficScenario(file, tuple(hosts), place == "gateways", repeat, pause, pace)
