@@ -23,16 +23,12 @@ class Conversation:
     """The part that Main Mode and Quick Mode share: the last good message in, the last message out, the schedule."""
 
     name: ClassVar[str]
+    remote: str
     port: int
     last_sent: bytes = b""
     last_received: bytes = b""
     heard: bool = False
     retransmission: Retransmission = field(default_factory=Retransmission)
-
-    @property
-    def remote(self) -> str:
-        """The peer's address."""
-        raise NotImplementedError
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -65,10 +61,6 @@ class MainConversation(Conversation):
     quick_modes_started: int = 0
     quick: dict[int, QuickConversation] = field(default_factory=dict)
     message_ids: dict[int, None] = field(default_factory=dict)
-
-    @property
-    def remote(self) -> str:
-        return self.exchange.remote
 
     @property
     def ready(self) -> bool:
@@ -105,10 +97,6 @@ class QuickConversation(Conversation):
     exchange: QuickMode
     main: MainConversation
     over: bool = False
-
-    @property
-    def remote(self) -> str:
-        return self.main.remote
 
 
 @dataclass(slots=True, eq=False)

@@ -138,6 +138,7 @@ class Children:
     def __init__(self, out: Outbox) -> None:
         self._out = out
         self._by_spi: dict[int, Child] = {}
+        self._by_peer: dict[str, dict[int, Child]] = {}
         self._latest: dict[tuple[str, TrafficSelector], int] = {}
 
     def __len__(self) -> int:
@@ -150,7 +151,7 @@ class Children:
         return self._by_spi.get(inbound_spi)
 
     def with_peer(self, remote: str) -> list[Child]:
-        return [child for child in self._by_spi.values() if child.remote == remote]
+        return list(self._by_peer.get(remote, {}).values())
 
     def all(self) -> list[Child]:
         return list(self._by_spi.values())
@@ -160,11 +161,15 @@ class Children:
         key = (child.remote, child.selectors)
         previous = self._latest.get(key)
         self._by_spi[child.inbound_spi] = child
+        self._by_peer.setdefault(child.remote, {})[child.inbound_spi] = child
         self._latest[key] = child.inbound_spi
         return previous
 
     def forget(self, now: float, child: Child, by: FailurePoint) -> None:
         del self._by_spi[child.inbound_spi]
+        del self._by_peer[child.remote][child.inbound_spi]
+        if not self._by_peer[child.remote]:
+            del self._by_peer[child.remote]
         key = (child.remote, child.selectors)
         if self._latest.get(key) == child.inbound_spi:
             del self._latest[key]

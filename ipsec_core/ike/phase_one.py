@@ -48,6 +48,7 @@ class MainModes:
         # Those that a peer began, by (address, initiator cookie): to know a repeated message 1.
         self._openings: dict[tuple[str, bytes], MainConversation] = {}
         self._by_peer: dict[str, list[MainConversation]] = {}
+        self._half_open: dict[MainConversation, str] = {}
 
     def all(self) -> list[MainConversation]:
         return list(self._by_cookies.values())
@@ -84,7 +85,7 @@ class MainModes:
             cookie=self._new_cookie(),
             initial_contact=lambda: self._is_stranger(remote),
         )
-        main = MainConversation(UDP_PORT, exchange=exchange, created=now)
+        main = MainConversation(remote, UDP_PORT, exchange=exchange, created=now)
         self._by_cookies[exchange.initiator_cookie, wire.NO_COOKIE] = main
         self._by_peer.setdefault(remote, []).append(main)
         self._out.send_new(now, main, exchange.start())
@@ -131,7 +132,7 @@ class MainModes:
 
     def _open(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
         remote = source[0]
-        half_open = [main.remote for main in self._openings.values() if main.established is None]
+        half_open = list(self._half_open.values())
         if len(half_open) >= MAX_HALF_OPEN or half_open.count(remote) >= MAX_HALF_OPEN_PER_PEER:
             self._out.counters["Half-open main modes refused"] += 1
             return
@@ -156,9 +157,10 @@ class MainModes:
             self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
             return
         assert answer is not None
-        main = MainConversation(source[1], exchange=exchange, created=now, heard=True, last_received=data)
+        main = MainConversation(remote, source[1], exchange=exchange, created=now, heard=True, last_received=data)
         self._by_cookies[header.initiator_cookie, cookie] = main
         self._openings[remote, header.initiator_cookie] = main
+        self._half_open[main] = remote
         self._by_peer.setdefault(remote, []).append(main)
         self._out.send_new(now, main, answer)
 
@@ -210,6 +212,7 @@ class MainModes:
     def _established(self, now: float, main: MainConversation) -> None:
         exchange = main.exchange
         main.established = now
+        self._half_open.pop(main, None)
         self._out.counters["Oakley main modes"] += 1
         self._out.timers.set((Timer.LIFETIME, main), now + exchange.offer.lifetime_seconds)
         self._out.trace(f"Main mode established with {main.remote}")
@@ -300,6 +303,7 @@ class MainModes:
         del self._by_cookies[exchange.initiator_cookie, exchange.responder_cookie]
         if not exchange.initiator:
             del self._openings[remote, exchange.initiator_cookie]
+        self._half_open.pop(main, None)
         self._by_peer[remote].remove(main)
         if not self._by_peer[remote]:
             del self._by_peer[remote]

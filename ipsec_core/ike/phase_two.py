@@ -86,7 +86,7 @@ class QuickModes:
             allocate_spi=self._new_spi,
             find_policy=lambda selectors: self._out.policy.quick_mode(local, remote, selectors),
         )
-        return QuickConversation(main.port, exchange=exchange, main=main)
+        return QuickConversation(remote, main.port, exchange=exchange, main=main)
 
     def _new_spi(self) -> int:
         spi = self._allocate()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Network
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy.layers.inet import IP, UDP
 from scapy.layers.isakmp import ISAKMP
+from scapy.packet import Raw
+from scapy.utils import wrpcap
 
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import (
@@ -135,6 +141,34 @@ def test_scapy_reads_our_messages(kit: Any) -> None:
         "LifeType": "Seconds",
         "LifeDuration": 28800,
     }
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark")
+def test_tshark_decrypts_our_conversation(kit: Any, tmp_path: Path) -> None:
+    """With the cookie and the key of the event, Wireshark's dissector reads every payload and finds nothing wrong."""
+    net = run_acquire(kit, key_log=True)
+    net.engines[kit.ALICE].close(net.now)
+    net.run(net.now + 1)
+    (main,) = net.of(kit.ALICE, MainModeEstablished)
+    assert main.encryption_key is not None
+    packets = [
+        IP(src=who, dst=kit.BOB if who == kit.ALICE else kit.ALICE) / UDP(sport=500, dport=500) / Raw(data)
+        for _, who, data in net.wire
+    ]
+    wrpcap(str(tmp_path / "ike.pcap"), packets, linktype=101)
+    table = f"uat:ikev1_decryption_table:{main.initiator_cookie.hex()},{main.encryption_key.hex()}"
+    columns = ["-T", "fields", "-e", "isakmp.typepayload", "-e", "_ws.malformed"]
+    command = ["tshark", "-r", str(tmp_path / "ike.pcap"), "-o", table, *columns]
+    rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [row.rstrip() for row in rows] == [
+        *["1,2,3,13"] * 2,
+        *["4,10"] * 2,
+        "5,8,11",
+        "5,8",
+        *["8,1,2,3,10,5,5"] * 2,
+        "8",
+        *["8,12"] * 2,
+    ]
 
 
 SUITES = [

@@ -282,7 +282,7 @@ def test_quick_modes_of_a_peer_are_bounded(kit: Any) -> None:
 
 
 def test_message_ids_are_bounded() -> None:
-    main = MainConversation(500, exchange=None, created=0.0)  # type: ignore[arg-type]
+    main = MainConversation("10.0.0.1", 500, exchange=None, created=0.0)  # type: ignore[arg-type]
     for message_id in range(MAX_MESSAGE_IDS + 10):
         main.remember(message_id)
     assert len(main.message_ids) == MAX_MESSAGE_IDS
