@@ -39,16 +39,16 @@ static enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32_t i, c
     }
     b->sa[i] = index;
     struct ipc_sa_hot *sa = ipc_hot(d, index);
-    if (IPC_UNLIKELY(sa->dead))
-        return IPC_EXPIRED;
-    if (!ipc_window_check(&sa->in.window, ipc_load32(esp + 4)))
-        return IPC_REPLAYED;
     uint32_t around = IPC_ESP_HEADER + sa->iv_length + sa->icv_length;
     if (length - header < around + IPC_ESP_TRAILER)
         return IPC_MALFORMED;
     uint32_t text = length - header - around;
     if (text & sa->pad_mask)
         return IPC_MALFORMED;
+    if (IPC_UNLIKELY(sa->dead))
+        return IPC_EXPIRED;
+    if (!ipc_window_check(&sa->in.window, ipc_load32(esp + 4)))
+        return IPC_REPLAYED;
     op->key = sa->key;
     op->aad = esp;
     op->iv = esp + IPC_ESP_HEADER;
@@ -123,11 +123,14 @@ static enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, co
     struct ipc_sa_hot *sa = ipc_hot(d, index);
     uint64_t number = ipc_load32(op->aad + 4);
     uint32_t payload;
-    if (IPC_UNLIKELY(!op->ok))
-        return IPC_NOT_AUTHENTICATED;
-    /* The same number may be in the burst twice, so the window is asked again before it moves. */
+    /* Earlier packets of the burst may have ended the SA or taken the same number, so both are asked again. In the order of prepare():
+     * what becomes of a packet does not depend on how packets are put into bursts. */
+    if (IPC_UNLIKELY(sa->dead))
+        return IPC_EXPIRED;
     if (IPC_UNLIKELY(!ipc_window_check(&sa->in.window, number)))
         return IPC_REPLAYED;
+    if (IPC_UNLIKELY(!op->ok))
+        return IPC_NOT_AUTHENTICATED;
     ipc_window_advance(&sa->in.window, number);
     enum ipc_status status = decapsulate(b, i, sa, op, &payload);
     if (status != IPC_PROTECTED)
@@ -135,9 +138,8 @@ static enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, co
     uint64_t bytes = sa->bytes + payload;
     if (IPC_UNLIKELY(bytes >= sa->soft_bytes)) {
         if (bytes > sa->hard_bytes) {
-            if (!sa->dead)
-                ipc_upcall_sa(d, IPC_UPCALL_EXPIRED, index, b->time[i]);
             sa->dead = 1;
+            ipc_upcall_sa(d, IPC_UPCALL_EXPIRED, index, b->time[i]);
             return IPC_EXPIRED;
         }
         if (!sa->rekeying) {

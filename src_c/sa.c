@@ -78,7 +78,8 @@ static void fill_hot(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
     const struct ipc_encryption_info *e = ipc_encryption_info(c->encryption);
     const struct ipc_integrity_info *a = ipc_integrity_info(c->integrity);
     h->hard_bytes = c->hard_bytes ? c->hard_bytes : UINT64_MAX;
-    h->soft_bytes = c->soft_bytes ? c->soft_bytes : h->hard_bytes;
+    /* Without a soft limit the loops' one comparison tells when the hard one is passed. */
+    h->soft_bytes = c->soft_bytes ? c->soft_bytes : h->hard_bytes + (h->hard_bytes != UINT64_MAX);
     h->spi = c->spi;
     h->mode = c->mode;
     h->encryption = c->encryption;

@@ -45,7 +45,10 @@ class Esp:
     def body(self, sequence: int, iv: bytes, payload: bytes, next_header: int) -> bytes:
         """From the SPI to the ICV (RFC 2406 2). `iv` is the one on the wire, 8 bytes in both algorithms."""
         pad = -(len(payload) + 2) % BLOCK[self.encryption]
-        text = payload + bytes(range(1, pad + 1)) + bytes((pad, next_header))
+        return self.seal_text(sequence, iv, payload + bytes(range(1, pad + 1)) + bytes((pad, next_header)))
+
+    def seal_text(self, sequence: int, iv: bytes, text: bytes) -> bytes:
+        """The same around any text, trailer included."""
         header = struct.pack("!II", self.spi, sequence)
         if self.encryption == "AES-128-GCM":
             key, salt = self.encryption_key[:16], self.encryption_key[16:]
