@@ -56,6 +56,7 @@ static void split_and_join(const uint8_t *data, size_t size) {
     for (size_t i = 0; i < length; i++)
         packet[i] = data[i < size ? i : i % size];
     if (length < 20) return;
+    packet[0] = 0x40 | (packet[0] & 15);
     packet[2] = (uint8_t)(length >> 8);
     packet[3] = (uint8_t)length;
     packet[6] = packet[7] = 0;
@@ -95,6 +96,7 @@ static void any_fragments(const uint8_t *data, size_t size) {
         memcpy(fragment, data, length);
         if (length >= 20) {
             /* Mostly well-formed, of few datagrams. */
+            if (fragment[0] & 16) fragment[0] = 0x40 | (fragment[0] & 15);
             fragment[2] = 0;
             fragment[3] = (uint8_t)length;
             fragment[5] &= 3;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import random
 import shutil
 import subprocess
@@ -43,7 +44,9 @@ def run(*command: str | Path) -> str:
     program = str(command[0])
     if shutil.which(program) is None:
         pytest.skip(f"no {program}")
-    return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
+    # A sanitizer that was loaded into Python is no business of the program.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, env=environment).stdout
 
 
 def test_scapy_reads_it(library: Any, tmp_path: Path) -> None:

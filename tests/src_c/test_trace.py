@@ -252,7 +252,7 @@ def test_conversations_leave_groups_out(library: Any, tmp_path: Path) -> None:
 
 
 def test_many_conversations(library: Any, tmp_path: Path) -> None:
-    frames = [ethernet(udp(src=f"10.{i % 50}.{i % 7}.1", dst=f"10.77.{i % 200}.{i % 9}")) for i in range(5000)]
+    frames = [ethernet(udp(src=f"10.{i % 50}.{i % 7}.1", dst=f"10.77.{i % 200}.{i % 9}")) for i in range(1500)]
     path = pcap(tmp_path / "x", whole(*frames))
     assert library.trace(path).conversations() == slow_conversations(path)
 

@@ -333,7 +333,8 @@ def test_an_old_fragment_does_not_travel_with_a_new_datagram(
 
 def test_more_datagrams_than_the_table_holds(library: Any, names: SimpleNamespace, tmp_path: Path) -> None:
     """1200 first fragments, then the others: those of the first 176 datagrams were pushed out."""
-    split = [pieces(1600, number)[1] for number in range(1200)]
+    _, both = pieces(1600)
+    split = [[x[:4] + number.to_bytes(2, "big") + x[6:] for x in both] for number in range(1200)]
     frames = [frame(x[0]) for x in split] + [frame(x[1]) for x in split[176:]]
     maps = names.host(A, 0), names.host(B, 1)
     trace = mapped(library, pcap(tmp_path / "x", frames), *maps, reassemble=True)
