@@ -78,7 +78,11 @@ setup(
         )
     ],
     ext_modules=cythonize(
-        [extension("ipsec_core.driver._core"), extension("ipsec_core.sim._world")],
+        [
+            extension("ipsec_core.driver._core"),
+            extension("ipsec_core.driver._peer"),
+            extension("ipsec_core.sim._world"),
+        ],
         compiler_directives={"language_level": "3", "embedsignature": True, "boundscheck": False, "wraparound": False},
         build_dir="build/cython",
     ),

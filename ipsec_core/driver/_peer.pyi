@@ -1,0 +1,16 @@
+"""Types of the timed loops of the ESP benchmark."""
+
+from typing import Literal
+
+from ipsec_core.driver._core import Burst, Driver
+
+PEERS: dict[str, tuple[int, int]]
+
+def round_trips(sender: Driver, receiver: Driver, burst: Burst, rounds: int) -> tuple[float, float]: ...
+def peer_seconds(
+    name: Literal["gcm_encrypt", "gcm_decrypt", "evp_3des_sha1"],
+    key: bytes,
+    burst: Burst,
+    text_length: int,
+    rounds: int,
+) -> float | None: ...

@@ -1,0 +1,76 @@
+"""`ipsec-core bench`: ours and the peer in turn, in one run (see `bench_esp` for the method)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+from rich import box
+from rich.live import Live
+from rich.table import Table
+
+from ipsec_core.tools.bench_esp import MAXIMUM_SIZE, MINIMUM_SIZE, Row, esp_rows
+from ipsec_core.tools.common import console, json_option, print_json
+
+BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {"esp": esp_rows}
+
+
+@click.command("bench")
+@click.argument("name")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.001, 60),
+    default=0.1,
+    show_default=True,
+    metavar="S",
+    help="Length of one measurement of ours.",
+)
+@click.option("--pairs", type=click.IntRange(1, 1000), default=7, show_default=True, metavar="N", help="Turns a row.")
+@click.option(
+    "--size", type=click.IntRange(MINIMUM_SIZE, MAXIMUM_SIZE), metavar="BYTES", help="Only IP packets of this size."
+)
+@json_option
+def command(name: str, seconds: float, pairs: int, size: int | None, as_json: bool) -> None:
+    """Measure NAME against its peer, the bare library; both take turns, the median pair is reported.
+
+    Ratio above 1: ours is faster. The peer does only the cryptography, so it is the floor.
+    """
+    if name not in BENCHES:
+        raise click.UsageError(f"{name!r} is not a benchmark; accepted: {', '.join(BENCHES)}")
+    rows: list[Row] = []
+    # No thread that refreshes the screen: it would be measured too.
+    with Live("Measuring ...", console=console(stderr=True), auto_refresh=False, transient=True) as live:
+        for row in BENCHES[name](seconds, pairs, size):
+            rows.append(row)
+            live.update(f"Measuring ... {row.name}", refresh=True)
+    if as_json:
+        print_json([row.to_table() for row in rows])
+    else:
+        console().print(_table(rows))
+        for hint in sorted({row.install for row in rows if row.install}):
+            click.echo(f"A peer is not in this build. Install {hint} and build again.")
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("Name")
+    table.add_column("Parameters", overflow="fold")
+    for column in ("Ours", "Peer", "Ratio"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("Peer is")
+    for row in rows:
+        parameters = " ".join(f"{key} {value}" for key, value in row.params.items()).removeprefix("suite ")
+        spread = "" if row.min is None or row.max is None else f"\n{row.min:.2f} to {row.max:.2f}"
+        table.add_row(
+            row.name,
+            parameters,
+            f"{_number(row.value)}\n{row.unit}",
+            "none" if row.peer_value is None else f"{_number(row.peer_value)}\n{row.unit}",
+            "" if row.ratio is None else f"{row.ratio:.2f}{spread}",
+            row.peer,
+        )
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if value >= 1000 else f"{value:.4g}"

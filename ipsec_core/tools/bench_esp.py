@@ -1,0 +1,250 @@
+"""What ESP costs: the driver against the bare crypto library, side by side.
+
+Method
+    Two drivers hold the ends of one tunnel SA; 64 UDP packets of 64 flows lie in one burst. In each round the sender
+    protects the burst (header cache, SA, sequence numbers, outer header, padding, crypt) and the receiver takes the
+    protection off again (SPI table, replay window, crypt, trailer, selectors): the whole path of the driver, with fresh
+    sequence numbers each time, and a run fails when one packet does not come through. The clock is read around the call
+    for a burst, so each direction is timed alone and no time of Python is in it.
+
+    The peer is the same library call in a bare loop over the same buffers: text, IV and ESP header as the driver lays
+    them out, one key, no packets to look at. It does less: it is the floor, not a competitor. Ours and the peer take
+    turns. `value`, `peer_value` and `ratio` are of the pair with the median ratio, `min` and `max` the extremes of the
+    ratio.
+
+    Everything is in the caches of one core: the figures say what the code costs, not what memory costs.
+
+Time per packet is a straight line over the size of the packet (least squares): slope in ns a byte, intercept in ns a
+packet. The slope is the cipher's; the intercept is where the driver's own work shows.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
+
+from ipsec_core.driver import Action, Burst, Driver, Filter, SecurityAssociation, esp_overhead
+from ipsec_core.driver._peer import PEERS, peer_seconds, round_trips
+from ipsec_core.errors import DriverError
+
+Peer = Literal["gcm_encrypt", "gcm_decrypt", "evp_3des_sha1"]
+
+PACKETS = 64
+MINIMUM_SIZE = 28
+MAXIMUM_SIZE = 9000
+SIZES = (1408, 64)
+LINE_SIZES = (64, 256, 512, 1024, 1408)
+
+_IP_UDP = 28
+_ENDS = ("192.0.2.1", "192.0.2.2")
+_NS = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured figure. `ratio` above 1: ours is faster than the peer.
+
+    Without the peer's library `peer_value`, `ratio`, `min` and `max` are None and `install` names the Debian package; a
+    row that has its peer has `install` None. A straight line has no `min` and `max`.
+    """
+
+    name: str
+    params: dict[str, int | str]
+    value: float
+    unit: str
+    peer: str
+    peer_value: float | None
+    ratio: float | None
+    min: float | None
+    max: float | None
+    install: str | None
+
+    def to_table(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Algorithms as the driver names them, with the peer of each direction (None: there is none)."""
+
+    encryption: str
+    key_length: int
+    integrity: str
+    integrity_key_length: int
+    outbound_peer: Peer
+    inbound_peer: Peer | None
+    peer: str
+    install: str
+
+    @property
+    def name(self) -> str:
+        return self.encryption if self.integrity == "none" else f"{self.encryption}+{self.integrity}"
+
+
+GCM = Suite("AES-128-GCM", 20, "none", 0, "gcm_encrypt", "gcm_decrypt", "bare ipsec-mb GCM call", "libipsec-mb-dev")
+TRIPLE_DES = Suite(
+    "3DES-CBC", 24, "HMAC-SHA1-96", 20, "evp_3des_sha1", None, "OpenSSL EVP, packet by packet", "libssl-dev"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Nanoseconds a packet, of ours and of the peer."""
+
+    ours: float
+    peer: float | None
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the peer ours is."""
+        return self.peer / self.ours if self.peer is not None else 0.0
+
+
+class EspLoop:
+    """Two drivers, one tunnel between them, and a burst of IP packets of `size` bytes."""
+
+    def __init__(self, suite: Suite, size: int) -> None:
+        """DriverError when the size is not one of an IPv4 packet with UDP, or too big for the burst."""
+        if not MINIMUM_SIZE <= size <= MAXIMUM_SIZE:
+            raise DriverError(
+                f"size: {size} is out of range; accepted: {MINIMUM_SIZE} to {MAXIMUM_SIZE} (bytes of an IP packet)"
+            )
+        self.suite = suite
+        source = random.Random(size)
+        self._key = source.randbytes(suite.key_length)
+        self._integrity_key = source.randbytes(suite.integrity_key_length)
+        self._packets = [_packet(size, flow, source) for flow in range(PACKETS)]
+        self._text_length = size + esp_overhead("tunnel", suite.encryption, suite.integrity, size) - _around(suite)
+        self._burst = Burst(PACKETS, max(size, 2048))
+        self._sender = Driver(seed=1)
+        self._sender.set_filters([Filter(1, "out", Action.NEGOTIATE, tunnel=IPv4Address(_ENDS[1]))])
+        self._receiver = Driver(seed=2)
+        self._sender.add_sa(self._association("out"))
+        self._receiver.add_sa(self._association("in"))
+
+    def ours(self, rounds: int) -> tuple[float, float]:
+        """Nanoseconds a packet, outbound and inbound."""
+        self._burst.load(self._packets)
+        out, into = round_trips(self._sender, self._receiver, self._burst, rounds)
+        return out * _NS / (rounds * PACKETS), into * _NS / (rounds * PACKETS)
+
+    def peer(self, name: Peer, rounds: int) -> float | None:
+        """Nanoseconds a packet of a peer; None without its library."""
+        self._burst.load(self._packets)
+        taken = peer_seconds(name, self._key + self._integrity_key, self._burst, self._text_length, rounds)
+        return None if taken is None else taken * _NS / (rounds * PACKETS)
+
+    def pairs(self, seconds: float, pairs: int) -> tuple[list[Sample], list[Sample]]:
+        """So many samples, each about `seconds` long for ours, of the outbound and of the inbound direction."""
+        self.ours(4)
+        rounds = max(1, int(seconds * _NS / (PACKETS * sum(self.ours(16)))))
+        outbound: list[Sample] = []
+        inbound: list[Sample] = []
+        for _ in range(pairs):
+            out, into = self.ours(rounds)
+            outbound.append(Sample(out, self.peer(self.suite.outbound_peer, rounds)))
+            other = self.suite.inbound_peer
+            inbound.append(Sample(into, self.peer(other, rounds) if other else None))
+        return outbound, inbound
+
+    def _association(self, direction: str) -> SecurityAssociation:
+        return SecurityAssociation(
+            direction="out" if direction == "out" else "in",
+            spi=0x1001,
+            source=_ENDS[0],
+            destination=_ENDS[1],
+            encryption=self.suite.encryption,
+            encryption_key=self._key,
+            integrity=self.suite.integrity,
+            integrity_key=self._integrity_key,
+            mode="tunnel",
+            inner_source=IPv4Network("10.1.0.0/16"),
+            inner_destination=IPv4Network("10.2.0.0/16"),
+            filter=1,
+        )
+
+
+def esp_rows(seconds: float = 0.1, pairs: int = 7, size: int | None = None) -> Iterator[Row]:
+    """The rows of `ipsec-core bench esp`, one after the other as they are measured.
+
+    `seconds` is about how long one measurement of ours takes; `size` measures this size of IP packet (bytes) alone,
+    without the straight line.
+    """
+    lines: dict[str, dict[int, Sample]] = {"outbound": {}, "inbound": {}}
+    for one in (size,) if size is not None else SIZES:
+        directions = dict(zip(lines, EspLoop(GCM, one).pairs(seconds, pairs), strict=True))
+        for direction, samples in directions.items():
+            lines[direction][one] = _median(samples)
+            yield _rate(GCM, direction, one, samples)
+    outbound, _ = EspLoop(TRIPLE_DES, size or SIZES[0]).pairs(seconds, pairs)
+    yield _rate(TRIPLE_DES, "outbound", size or SIZES[0], outbound)
+    if size is not None:
+        return
+    for one in LINE_SIZES:
+        if one not in lines["outbound"]:
+            for direction, samples in zip(lines, EspLoop(GCM, one).pairs(seconds, pairs), strict=True):
+                lines[direction][one] = _median(samples)
+    for direction, line in lines.items():
+        yield from _line(direction, line)
+
+
+def _around(suite: Suite) -> int:
+    """Bytes of an ESP packet in a tunnel that are not text: outer IP header, ESP header, IV, ICV."""
+    return 20 + 8 + 8 + PEERS[suite.outbound_peer][1]
+
+
+def _packet(size: int, flow: int, source: random.Random) -> bytes:
+    addresses = IPv4Address("10.1.0.1").packed + IPv4Address("10.2.0.1").packed
+    header = struct.pack("!BBHHHBBH", 0x45, 0, size, flow, 0, 64, 17, 0) + addresses
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    header = header[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + header[12:]
+    return header + struct.pack("!HHHH", 1024 + flow, 4000, size - 20, 0) + source.randbytes(size - _IP_UDP)
+
+
+def _median(samples: list[Sample]) -> Sample:
+    """The middle one by ratio; without a peer by time."""
+    return sorted(samples, key=lambda one: (one.ratio, -one.ours))[len(samples) // 2]
+
+
+def _rate(suite: Suite, direction: str, size: int, samples: list[Sample]) -> Row:
+    middle = _median(samples)
+    ratios = [one.ratio for one in samples if one.peer is not None]
+    return Row(
+        name=f"esp {direction}",
+        params={"suite": suite.name, "mode": "tunnel", "size": size, "burst": PACKETS},
+        value=_NS / middle.ours,
+        unit="packets/s",
+        peer=suite.peer,
+        peer_value=_NS / middle.peer if middle.peer is not None else None,
+        ratio=middle.ratio if ratios else None,
+        min=min(ratios, default=None),
+        max=max(ratios, default=None),
+        install=None if ratios else suite.install,
+    )
+
+
+def _line(direction: str, line: dict[int, Sample]) -> Iterator[Row]:
+    ours = statistics.linear_regression(list(line), [one.ours for one in line.values()])
+    theirs = [one.peer for one in line.values() if one.peer is not None]
+    peer = statistics.linear_regression(list(line), theirs) if theirs else None
+    for part, unit in (("slope", "ns/byte"), ("intercept", "ns/packet")):
+        value = getattr(ours, part)
+        peer_value = getattr(peer, part) if peer else None
+        yield Row(
+            name=f"esp {direction} {part}",
+            params={"suite": GCM.name, "mode": "tunnel", "sizes": " ".join(map(str, sorted(line))), "burst": PACKETS},
+            value=value,
+            unit=unit,
+            peer=GCM.peer,
+            peer_value=peer_value,
+            ratio=peer_value / value if peer_value is not None else None,
+            min=None,
+            max=None,
+            install=None if peer else GCM.install,
+        )

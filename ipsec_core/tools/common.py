@@ -1,0 +1,34 @@
+"""What the tools share: the console, JSON output, and the argument that names a state directory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def console(stderr: bool = False) -> Console:
+    """Colour on a terminal only, NO_COLOR honoured; texts are printed as they are: "[3DES,SHA1]" is no markup."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout, keys in the order given, no colour."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def json_option(function: _Function) -> _Function:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")(function)
+
+
+def directory_argument(function: _Function) -> _Function:
+    """DIR as a Path; whether it is a state directory is for `State.open` to say."""
+    return click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))(function)
