@@ -45,10 +45,10 @@ static enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32_t i, c
     uint32_t text = length - header - around;
     if (text & sa->pad_mask)
         return IPC_MALFORMED;
-    if (IPC_UNLIKELY(sa->dead))
-        return IPC_EXPIRED;
     if (!ipc_window_check(&sa->in.window, ipc_load32(esp + 4)))
         return IPC_REPLAYED;
+    if (IPC_UNLIKELY(sa->dead))
+        return IPC_EXPIRED;
     op->key = sa->key;
     op->aad = esp;
     op->iv = esp + IPC_ESP_HEADER;
@@ -123,12 +123,12 @@ static enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, co
     struct ipc_sa_hot *sa = ipc_hot(d, index);
     uint64_t number = ipc_load32(op->aad + 4);
     uint32_t payload;
-    /* Earlier packets of the burst may have ended the SA or taken the same number, so both are asked again. In the order of prepare():
-     * what becomes of a packet does not depend on how packets are put into bursts. */
-    if (IPC_UNLIKELY(sa->dead))
-        return IPC_EXPIRED;
+    /* Earlier packets of the burst may have taken the same number or ended the SA, so both are asked again. The window first, as in
+     * prepare(), for it never takes back a refusal: what becomes of a packet does not depend on how packets are put into bursts. */
     if (IPC_UNLIKELY(!ipc_window_check(&sa->in.window, number)))
         return IPC_REPLAYED;
+    if (IPC_UNLIKELY(sa->dead))
+        return IPC_EXPIRED;
     if (IPC_UNLIKELY(!op->ok))
         return IPC_NOT_AUTHENTICATED;
     ipc_window_advance(&sa->in.window, number);
