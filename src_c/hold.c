@@ -48,14 +48,7 @@ static uint32_t find_pending(const ipc_driver *d, uint32_t reference, uint32_t s
     return IPC_NONE;
 }
 
-/* A new acquire, if there is room for one and for its upcall. */
-static uint32_t open_pending(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow, uint32_t source,
-                             uint32_t destination, ipc_time now) {
-    uint32_t i = 0;
-    while (i < IPC_PENDING_MAX && d->pending[i].used)
-        i++;
-    if (i == IPC_PENDING_MAX)
-        return IPC_NONE;
+static int post_acquire(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow, ipc_time now) {
     struct ipc_upcall u = {
         .time = now,
         .filter = f->reference,
@@ -67,9 +60,28 @@ static uint32_t open_pending(ipc_driver *d, const struct ipc_filter *f, const st
         .protocol = flow->protocol,
         .kind = IPC_UPCALL_ACQUIRE,
     };
-    if (!ipc_upcall_post(d, &u))
+    int posted = ipc_upcall_post(d, &u);
+    d->counters.acquires += (uint64_t)posted;
+    return posted;
+}
+
+/* The acquire that a packet waits for: one that is under way, or a new one if there is room for it and its upcall. */
+static uint32_t pending_for(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow, uint32_t source,
+                            uint32_t destination, ipc_time now) {
+    uint32_t i = find_pending(d, f->reference, source, destination);
+    if (i != IPC_NONE && !d->pending[i].ready)
+        return i;
+    if (i != IPC_NONE) {
+        /* Its SA came and went again before the packets were released. */
+        if (!post_acquire(d, f, flow, now))
+            return IPC_NONE;
+        d->pending[i].ready = 0;
+        return i;
+    }
+    for (i = 0; i < IPC_PENDING_MAX && d->pending[i].used;)
+        i++;
+    if (i == IPC_PENDING_MAX || !post_acquire(d, f, flow, now))
         return IPC_NONE;
-    d->counters.acquires++;
     d->pending[i] = (struct ipc_pending){.reference = f->reference, .source = source, .destination = destination, .used = 1};
     return i;
 }
@@ -79,9 +91,7 @@ enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *
     const struct ipc_filter *f = &d->filters[filter].filter;
     /* Transport mode SAs are host to host, so each pair of hosts is a negotiation of its own. */
     uint32_t source = f->tunnel ? 0 : flow->source, destination = f->tunnel ? 0 : flow->destination;
-    uint32_t i = find_pending(d, f->reference, source, destination);
-    if (i == IPC_NONE)
-        i = open_pending(d, f, flow, source, destination, now);
+    uint32_t i = pending_for(d, f, flow, source, destination, now);
     uint32_t size = (uint32_t)sizeof(struct ipc_held) + ((length + 7) & ~7u);
     if (i == IPC_NONE || d->pending[i].packets >= d->hold_packets || size > d->hold_bytes - d->held_used)
         return IPC_NOT_HELD;
@@ -99,8 +109,8 @@ void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *c) {
         struct ipc_pending *p = &d->pending[i];
         if (!p->used || p->reference != c->filter)
             continue;
-        int covers = c->mode == IPC_TUNNEL || ((p->source & c->inner_source_mask) == c->inner_source &&
-                                               (p->destination & c->inner_destination_mask) == c->inner_destination);
+        int covers = c->mode == IPC_TUNNEL || (((p->source ^ c->inner_source) & c->inner_source_mask) == 0 &&
+                                               ((p->destination ^ c->inner_destination) & c->inner_destination_mask) == 0);
         if (!covers)
             continue;
         p->ready = 1;

@@ -13,7 +13,7 @@ LOOPS = ["outbound.c", "inbound.c", "crypt.c", "replay.h", "packet.h"]
 # Control calls of these files may allocate; the functions named are what packets run through.
 PACKET_FUNCTIONS = {
     "filter.c": ["matches", "ipc_sa_covers", "ipc_flow_exempt", "walk", "entry_of", "ipc_decide"],
-    "hold.c": ["ipc_upcall_post", "ipc_upcall_sa", "find_pending", "open_pending", "ipc_hold"],
+    "hold.c": ["ipc_upcall_post", "ipc_upcall_sa", "find_pending", "pending_for", "post_acquire", "ipc_hold"],
     "burst.c": ["ipc_burst_add"],
 }
 FORBIDDEN = re.compile(
