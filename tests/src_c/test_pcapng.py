@@ -144,3 +144,12 @@ def test_full_disk_is_reported(library: Any, names: SimpleNamespace) -> None:
     assert codes == sorted(codes, reverse=True)
     assert c.ipc_pcapng_close(handle) == names.IO
     assert ctypes.get_errno() == errno.ENOSPC
+
+
+def test_closing_reports_what_only_the_last_write_shows(library: Any, names: SimpleNamespace) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    handle = ctypes.c_void_p()
+    assert library.c.ipc_pcapng_create(b"/dev/full", None, ctypes.byref(handle)) == 0
+    assert library.c.ipc_pcapng_close(handle) == names.IO
+    assert ctypes.get_errno() == errno.ENOSPC

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, UDP, IPOption
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import PcapReader, RawPcapReader, wrpcap
@@ -230,6 +230,7 @@ def test_unsendable_frames(library: Any, names: SimpleNamespace, tmp_path: Path)
         (0, changed(0, b"\x65"), 47),
         (0, changed(0, b"\x4f"), 47),  # header beyond the frame
         (0, ethernet(udp())[:33], 47),  # header not captured
+        (0, ethernet(bytes(IP(src="10.0.0.1", dst="10.0.0.2", options=[IPOption(b"\x94\4\0\0")])))[:36], 38),
         (0, ethernet(udp())[:13], 47),  # no Ethernet header
         (0, ethernet(b"\0\1\x08", 0x8100), 17),  # tag cut
         (0, ethernet(bytes(65536), 0x86DD), 65550),
@@ -238,7 +239,7 @@ def test_unsendable_frames(library: Any, names: SimpleNamespace, tmp_path: Path)
     ]
     trace = library.trace(pcap(tmp_path / "x", frames))
     assert trace.map(names.host("10.0.0.1", 0), names.host("10.0.0.2", 1)) == 0
-    assert (trace.stats.frames, trace.stats.unsendable, trace.stats.unmapped) == (12, 11, 1)
+    assert (trace.stats.frames, trace.stats.unsendable, trace.stats.unmapped) == (13, 12, 1)
     assert trace.conversations() == []
 
 

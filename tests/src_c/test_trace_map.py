@@ -254,6 +254,30 @@ def test_destination_of_a_broadcast_stays(library: Any, names: SimpleNamespace, 
     assert now.l3 == bytes(ip(NEW_A, "10.0.0.255"))
 
 
+@pytest.mark.parametrize(("protocol", "size"), [(6, 17), (17, 7), (1, 7), (1, 27)])
+def test_a_checksum_that_is_not_there_stays_untouched(
+    library: Any, names: SimpleNamespace, tmp_path: Path, protocol: int, size: int
+) -> None:
+    packet = IP(src=A, dst=B, proto=protocol) / Raw(b"\x0b" + bytes(7) + bytes(IP(src=A, dst=B))[: size - 8])
+    data = bytes(packet)[: 20 + size]
+    data = data[:2] + len(data).to_bytes(2, "big") + data[4:]
+    path = pcap(tmp_path / "x", [frame(data), frame(ip(B, A))])
+    trace = mapped(library, path, names.host(A, 0, NEW_A), names.host(B, 1, NEW_B))
+    short, following = trace.frames()
+    assert short.l3[20:] == data[20:]
+    assert following.l2 + following.l3 == frame(ip(NEW_B, NEW_A))
+
+
+def test_an_embedded_header_beyond_the_packet_stays_untouched(
+    library: Any, names: SimpleNamespace, tmp_path: Path
+) -> None:
+    inner = b"\x4f" + bytes(IP(src=A, dst=B, proto=6))[1:]
+    packet = IP(src=B, dst=A) / ICMP(type=11) / Raw(inner)
+    path = pcap(tmp_path / "x", [frame(packet), frame(ip(B, A))])
+    trace = mapped(library, path, names.host(A, 0, NEW_A), names.host(B, 1, NEW_B))
+    assert [x.l3[20:] for x in trace.frames()] == [bytes(packet)[20:], bytes(ip(NEW_B, NEW_A))[20:]]
+
+
 def test_same_address_changes_nothing(library: Any, names: SimpleNamespace, tmp_path: Path) -> None:
     packet = bytearray(bytes(ip(A, B)))
     packet[10:12] = b"\xff\xff"
