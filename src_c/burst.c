@@ -60,6 +60,7 @@ int ipc_burst_add(struct ipc_burst *b, const uint8_t *packet, uint32_t length, i
     b->filter[i] = IPC_NO_FILTER_INDEX;
     b->time[i] = time;
     b->status[i] = IPC_UNPROCESSED;
-    memcpy(b->arena + b->offset[i], packet, length);
+    if (length) /* memcpy is not defined for NULL, which an empty packet may be */
+        memcpy(b->arena + b->offset[i], packet, length);
     return 0;
 }

@@ -30,6 +30,7 @@ PASSES = frozenset(s for s in Status if _c.ipc_status_verdict(s) == _c.IPC_VERDI
 COUNTERS = tuple((_c.ipc_counter_name(i).decode(), _c.ipc_counter_text(i).decode())
                  for i in range(_c.ipc_counter_count()))
 
+cdef frozenset ACTIONS = frozenset(Action)
 cdef dict ENCRYPTION = {}
 cdef dict INTEGRITY = {}
 cdef list ENCRYPTION_NAMES = []
@@ -59,8 +60,17 @@ cdef int check(int code, str what) except -1:
     return code
 
 
-cdef uint32_t address(object value) except? 0:
-    return int(value if isinstance(value, IPv4Address) else IPv4Address(value))
+cdef object ranged(str field, object value, object least, object most):
+    if not least <= value <= most:
+        raise DriverError(f"{field}: {value} is out of range; accepted: {least} to {most}")
+    return value
+
+
+cdef uint32_t address(str field, object value) except? 0:
+    try:
+        return int(IPv4Address(value))
+    except ValueError:
+        raise DriverError(f"{field}: {value!r} is not an IPv4 address; accepted: four decimal octets") from None
 
 
 cdef uint64_t nanoseconds(double seconds) except? 0:
@@ -109,7 +119,8 @@ cdef tuple _ranked(int encryption, int integrity):
 def esp_overhead(mode, encryption, integrity, length):
     """Bytes that ESP adds to an IPv4 packet of `length` bytes without options (RFC 2406 2), exact."""
     return _c.ipc_esp_overhead(<_c.ipc_mode>_mode(mode), <_c.ipc_encryption>_lookup(ENCRYPTION, encryption, "encryption"),
-                               <_c.ipc_integrity>_lookup(INTEGRITY, integrity, "integrity"), length)
+                               <_c.ipc_integrity>_lookup(INTEGRITY, integrity, "integrity"),
+                               ranged("length", length, 20, _c.IPC_PACKET_MAX))
 
 
 cdef int _lookup(dict table, object name, str what) except -1:
@@ -146,10 +157,12 @@ cdef class _View:
     cdef Py_ssize_t strides[1]
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("the arrays of a burst are read-only")
         view.buf = self.data
         view.obj = self
         view.len = self.shape[0] * self.itemsize
-        view.readonly = 0
+        view.readonly = 1  # the C loops rely on offsets and lengths
         view.itemsize = self.itemsize
         view.format = self.format if flags & PyBUF_FORMAT else NULL
         view.ndim = 1
@@ -173,17 +186,48 @@ cdef object _view(Burst owner, void *data, Py_ssize_t count, Py_ssize_t itemsize
     return np.asarray(view)
 
 
+cdef int _append(Burst burst, const uint8_t *packet, Py_ssize_t length) except -1:
+    if _c.ipc_burst_add(burst.c, packet, <uint32_t>min(length, 0x7fffffff), 0) < 0:
+        if burst.c.count == burst.c.capacity:
+            raise DriverError(f"Burst.load: more than {burst.c.capacity} packets")
+        raise DriverError(f"Burst.load: packet {burst.c.count} is longer than {burst.c.max_packet} bytes")
+    return 0
+
+
+cdef int _load_each(Burst burst, object packets) except -1:
+    cdef const uint8_t[::1] row
+    for packet in packets:
+        if type(packet) is bytes:
+            _append(burst, <const uint8_t *>PyBytes_AS_STRING(packet), PyBytes_GET_SIZE(packet))
+        else:
+            row = packet
+            _append(burst, &row[0] if row.shape[0] else NULL, row.shape[0])
+    return 0
+
+
+cdef int _load_rows(Burst burst, const uint8_t[:, ::1] rows, list lengths) except -1:
+    cdef Py_ssize_t i
+    if len(lengths) != rows.shape[0]:
+        raise DriverError(f"Burst.load: {len(lengths)} lengths for {rows.shape[0]} rows")
+    for i, length in enumerate(lengths):
+        if not 0 <= length <= rows.shape[1]:
+            raise DriverError(f"Burst.load: length {length} of packet {i} is out of range; accepted: 0 to {rows.shape[1]}")
+        _append(burst, &rows[i, 0] if length else NULL, length)
+    return 0
+
+
 cdef class Burst:
     """Packets side by side in one arena, with their verdicts.
 
     `capacity` packets (1..256) of up to `max_packet` bytes (20..65535) before protection. The arrays `status`, `length`, `sa` (index or NO_SA),
-    `filter`, `time` (ns) are NumPy views of the first `len(burst)` elements: they show what the driver wrote, without a copy.
+    `filter`, `time` (ns) are read-only NumPy views of the first `len(burst)` elements: they show what the driver wrote, without a copy.
     """
 
-    def __cinit__(self, uint32_t capacity=64, uint32_t max_packet=2048):
-        if _c.ipc_burst_create(capacity, max_packet, &self.c) < 0:
+    def __cinit__(self, capacity=64, max_packet=2048):
+        if not (1 <= capacity <= _c.IPC_BURST_MAX and 20 <= max_packet <= _c.IPC_PACKET_MAX):
             raise DriverError(f"Burst: capacity {capacity}, max_packet {max_packet} out of range; "
                               f"accepted: capacity 1..{_c.IPC_BURST_MAX}, max_packet 20..{_c.IPC_PACKET_MAX}")
+        check(_c.ipc_burst_create(capacity, max_packet, &self.c), "Burst")
 
     def __dealloc__(self):
         _c.ipc_burst_destroy(self.c)
@@ -222,42 +266,23 @@ cdef class Burst:
     def load(self, packets, lengths=None):
         """Replaces the content by `packets`: an iterable of bytes-like IPv4 packets, or a 2-D uint8 array (one row a packet) with `lengths`.
 
-        Raises DriverError, and leaves the burst empty, when there are more than `capacity` packets or one is longer than `max_packet`.
+        Raises DriverError when there are more than `capacity` packets or one is longer than `max_packet`. A load that fails leaves the burst empty.
         """
-        cdef const uint8_t[::1] row
-        cdef const uint8_t[:, ::1] rows
-        cdef uint32_t i, n
-        cdef int rc = 0
+        cdef bint whole = False
         if self.busy:
             raise DriverError("Burst: in use by a driver in another thread")
+        self.busy = True
         _c.ipc_burst_reset(self.c)
-        if lengths is not None:
-            rows = packets
-            for i in range(<uint32_t>rows.shape[0]):
-                n = lengths[i]
-                if n > rows.shape[1]:
-                    _c.ipc_burst_reset(self.c)
-                    raise DriverError(f"Burst.load: length {n} of packet {i} is longer than its row of {rows.shape[1]} bytes")
-                rc = _c.ipc_burst_add(self.c, &rows[i, 0] if n else NULL, n, 0)
-                if rc < 0:
-                    break
-        else:
-            for packet in packets:
-                if type(packet) is bytes:
-                    rc = _c.ipc_burst_add(self.c, <const uint8_t *>PyBytes_AS_STRING(packet),
-                                          <uint32_t>min(PyBytes_GET_SIZE(packet), 0x7fffffff), 0)
-                else:
-                    row = packet
-                    rc = _c.ipc_burst_add(self.c, &row[0] if row.shape[0] else NULL,
-                                          <uint32_t>min(row.shape[0], 0x7fffffff), 0)
-                if rc < 0:
-                    break
-        if rc < 0:
-            i = self.c.count
-            _c.ipc_burst_reset(self.c)
-            if i == self.c.capacity:
-                raise DriverError(f"Burst.load: more than {self.c.capacity} packets")
-            raise DriverError(f"Burst.load: packet {i} is longer than {self.c.max_packet} bytes")
+        try:
+            if lengths is None:
+                _load_each(self, packets)
+            else:
+                _load_rows(self, packets, list(lengths))
+            whole = True
+        finally:
+            if not whole:
+                _c.ipc_burst_reset(self.c)
+            self.busy = False
         return self
 
     def packets(self):
@@ -269,9 +294,9 @@ cdef class Burst:
                 out.append(PyBytes_FromStringAndSize(<char *>self.c.arena + self.c.offset[i], self.c.length[i]))
         return out
 
-    def packet(self, uint32_t i):
+    def packet(self, Py_ssize_t i):
         """Packet `i` as it stands, whatever its verdict."""
-        if i >= self.c.count:
+        if not 0 <= i < self.c.count:
             raise IndexError(f"burst has {self.c.count} packets")
         return PyBytes_FromStringAndSize(<char *>self.c.arena + self.c.offset[i], self.c.length[i])
 
@@ -285,6 +310,28 @@ cdef object network(uint32_t value, uint32_t mask):
     return IPv4Network((value, bin(mask).count("1")))
 
 
+cdef _c.ipc_sa _handle(object handle):
+    """0, which is no SA's, for what is not a 64-bit number."""
+    return handle if 0 <= handle <= 0xffffffffffffffff else 0
+
+
+cdef int _read_filter(_c.ipc_filter *f, object record) except -1:
+    f.source = int(record.source.network_address)
+    f.source_mask = int(record.source.netmask)
+    f.destination = int(record.destination.network_address)
+    f.destination_mask = int(record.destination.netmask)
+    f.tunnel = 0 if record.tunnel is None else address("tunnel", record.tunnel)
+    f.reference = ranged("reference", record.reference, 0, 0xffffffff)
+    f.source_port = ranged("source_port", record.source_port, 0, 0xffff)
+    f.destination_port = ranged("destination_port", record.destination_port, 0, 0xffff)
+    f.protocol = ranged("protocol", record.protocol, 0, 0xff)
+    f.direction = _direction(record.direction)
+    if record.action not in ACTIONS:
+        raise DriverError(f"action: {record.action!r} is unknown; accepted: {', '.join(a.name for a in Action)}")
+    f.action = record.action
+    return 0
+
+
 cdef class Driver:
     """The IPsec driver of one computer (RFC 2401; KB 257225).
 
@@ -294,8 +341,8 @@ cdef class Driver:
     table sizes. A driver belongs to one thread at a time; bursts run without the GIL.
     """
 
-    def __cinit__(self, sa_hash_size=64, cache_size=64, *, seed=None, backend=None, uint32_t hold_packets=0,
-                  uint32_t hold_bytes=0, cache=True, uint32_t spi_slots=0, uint32_t cache_slots=0):
+    def __cinit__(self, sa_hash_size=64, cache_size=64, *, seed=None, backend=None, hold_packets=0, hold_bytes=0,
+                  cache=True, spi_slots=0, cache_slots=0):
         cdef _c.ipc_driver_config config
         memset(&config, 0, sizeof(config))
         for name, value in (("SAHashSize", sa_hash_size), ("CacheSize", cache_size)):
@@ -303,11 +350,13 @@ cdef class Driver:
                 raise DriverError(f"{name}: {value} is out of range; accepted: 64 to 1024 (KB)")
         config.sa_hash_kb = sa_hash_size
         config.cache_kb = cache_size
-        config.hold_packets = hold_packets
-        config.hold_bytes = hold_bytes
+        if spi_slots and not 2 <= spi_slots <= 1 << 30:
+            raise DriverError(f"spi_slots: {spi_slots} is out of range; accepted: 0, or 2 to {1 << 30}")
+        config.hold_packets = ranged("hold_packets", hold_packets, 0, 0xffffffff)
+        config.hold_bytes = ranged("hold_bytes", hold_bytes, 0, 1 << 26)
         config.cache_off = not cache
         config.spi_slots = spi_slots
-        config.cache_slots = cache_slots
+        config.cache_slots = ranged("cache_slots", cache_slots, 0, 1 << 26)
         if seed is None:
             material = os.urandom(16)
         else:
@@ -336,27 +385,20 @@ cdef class Driver:
         """Replaces all filters; they are walked in the order given. SAs stay and serve the filter with their reference."""
         filters = list(filters)
         cdef _c.ipc_filter *array = <_c.ipc_filter *>calloc(len(filters) or 1, sizeof(_c.ipc_filter))
-        cdef _c.ipc_filter *f
         if array == NULL:
             raise MemoryError
-        self.enter()
         try:
             for i, record in enumerate(filters):
-                f = &array[i]
-                f.source = int(record.source.network_address)
-                f.source_mask = int(record.source.netmask)
-                f.destination = int(record.destination.network_address)
-                f.destination_mask = int(record.destination.netmask)
-                f.tunnel = 0 if record.tunnel is None else address(record.tunnel)
-                f.reference = record.reference
-                f.source_port = record.source_port
-                f.destination_port = record.destination_port
-                f.protocol = record.protocol
-                f.direction = _direction(record.direction)
-                f.action = Action(record.action)
-            check(_c.ipc_driver_set_filters(self.c, array, <uint32_t>len(filters)), "set_filters")
+                try:
+                    _read_filter(&array[i], record)
+                except DriverError as error:
+                    raise DriverError(f"filter {i}, {error}") from None
+            self.enter()
+            try:
+                check(_c.ipc_driver_set_filters(self.c, array, <uint32_t>len(filters)), "set_filters")
+            finally:
+                self.leave()
         finally:
-            self.leave()
             free(array)
 
     def filter_packets(self):
@@ -384,8 +426,8 @@ cdef class Driver:
         if not 256 <= sa.spi <= 0xffffffff:
             raise DriverError(f"spi: {sa.spi} is out of range; accepted: 256 to 4294967295 (RFC 2406 2.1)")
         c.spi = sa.spi
-        c.source = address(sa.source)
-        c.destination = address(sa.destination)
+        c.source = address("source", sa.source)
+        c.destination = address("destination", sa.destination)
         whole = sa.mode == "tunnel"
         source = sa.inner_source or IPv4Network("0.0.0.0/0" if whole else (c.source, 32))
         destination = sa.inner_destination or IPv4Network("0.0.0.0/0" if whole else (c.destination, 32))
@@ -393,11 +435,10 @@ cdef class Driver:
         c.inner_source_mask = int(source.netmask)
         c.inner_destination = int(destination.network_address)
         c.inner_destination_mask = int(destination.netmask)
-        c.source_port = sa.source_port
-        c.destination_port = sa.destination_port
-        c.protocol = sa.inner_protocol
-        c.filter = sa.filter
-        c.replay_window = sa.replay_window if sa.direction == "in" else 0
+        c.source_port = ranged("source_port", sa.source_port, 0, 0xffff)
+        c.destination_port = ranged("destination_port", sa.destination_port, 0, 0xffff)
+        c.protocol = ranged("inner_protocol", sa.inner_protocol, 0, 0xff)
+        c.filter = ranged("filter", sa.filter, 0, 0xffffffff)
         keys = (bytes(sa.encryption_key), bytes(sa.integrity_key))
         wanted = (_c.ipc_encryption_info_of(c.encryption).key_length, _c.ipc_integrity_info_of(c.integrity).key_length)
         for what, name, key, length in zip(("encryption_key", "integrity_key"), (sa.encryption, sa.integrity), keys, wanted):
@@ -408,17 +449,16 @@ cdef class Driver:
                               + (", ".join(n for n in INTEGRITY if n != "none") if sa.integrity == "none" else "none"))
         if sa.replay_window and (not 32 <= sa.replay_window <= 4096 or sa.replay_window % 32):
             raise DriverError(f"replay_window: {sa.replay_window} is out of range; accepted: 0, or 32 to 4096 in steps of 32")
+        c.replay_window = sa.replay_window if sa.direction == "in" else 0
+        c.soft_bytes = ranged("soft_bytes", sa.soft_bytes, 0, 0xffffffffffffffff)
+        c.hard_bytes = ranged("hard_bytes", sa.hard_bytes, 0, 0xffffffffffffffff)
         if sa.hard_bytes and sa.soft_bytes > sa.hard_bytes:
-            raise DriverError(f"soft_bytes: {sa.soft_bytes} is more than hard_bytes {sa.hard_bytes}")
-        if not 0 <= sa.sequence <= 0xffffffff:
-            raise DriverError(f"sequence: {sa.sequence} is out of range; accepted: 0 to 4294967295")
+            raise DriverError(f"soft_bytes: {sa.soft_bytes} is out of range; accepted: 0 to hard_bytes, {sa.hard_bytes}")
+        c.sequence = ranged("sequence", sa.sequence, 0, 0xffffffff)
         c.encryption_key = <const uint8_t *>PyBytes_AS_STRING(keys[0])
         c.integrity_key = <const uint8_t *>PyBytes_AS_STRING(keys[1])
         c.encryption_key_length = len(keys[0])
         c.integrity_key_length = len(keys[1])
-        c.soft_bytes = sa.soft_bytes
-        c.hard_bytes = sa.hard_bytes
-        c.sequence = sa.sequence
         self.enter()
         try:
             check(_c.ipc_sa_add(self.c, &c, &handle), f"SA 0x{sa.spi:08x}")
@@ -426,18 +466,18 @@ cdef class Driver:
             self.leave()
         return handle
 
-    def delete_sa(self, _c.ipc_sa handle):
+    def delete_sa(self, handle):
         """Deletes an SA; its keys are wiped. A handle of an SA that is gone raises DriverError."""
         self.enter()
         try:
-            check(_c.ipc_sa_delete(self.c, handle), f"SA handle 0x{handle:x}")
+            check(_c.ipc_sa_delete(self.c, _handle(handle)), f"SA handle {handle:#x}")
         finally:
             self.leave()
 
-    def sa_info(self, _c.ipc_sa handle):
+    def sa_info(self, handle):
         """SaInfo of a handle."""
         cdef _c.ipc_sa_info s
-        check(_c.ipc_sa_info_of(self.c, handle, &s), f"SA handle 0x{handle:x}")
+        check(_c.ipc_sa_info_of(self.c, _handle(handle), &s), f"SA handle {handle:#x}")
         return SaInfo(s.handle, <uint32_t>s.handle, "out" if s.config.direction == _c.IPC_OUTBOUND else "in",
                       "tunnel" if s.config.mode == _c.IPC_TUNNEL else "transport", s.config.spi,
                       IPv4Address(s.config.source), IPv4Address(s.config.destination),
@@ -461,11 +501,11 @@ cdef class Driver:
 
     def spi_lookup(self, uint32_t spi, destination, uint8_t protocol=50):
         """Index of the inbound SA, or NO_SA."""
-        return _c.ipc_spi_lookup(self.c, spi, address(destination), protocol)
+        return _c.ipc_spi_lookup(self.c, spi, address("destination", destination), protocol)
 
     def allocate_spi(self, destination):
         """An SPI that no inbound SA to `destination` uses."""
-        return _c.ipc_spi_allocate(self.c, address(destination))
+        return _c.ipc_spi_allocate(self.c, address("destination", destination))
 
     def _run(self, Burst burst, double now, bint out):
         cdef uint32_t i, passed
@@ -495,18 +535,31 @@ cdef class Driver:
         """Takes all waiting upcalls, oldest first, as a list of Upcall."""
         cdef _c.ipc_upcall u
         out = []
-        while _c.ipc_upcall_next(self.c, &u):
-            out.append(upcall_record(&u))
+        self.enter()
+        try:
+            while _c.ipc_upcall_next(self.c, &u):
+                out.append(upcall_record(&u))
+        finally:
+            self.leave()
         return out
 
     def acquire_failed(self, uint32_t filter, source, destination):
         """The negotiation for a flow failed: drops its waiting packets and returns how many."""
-        return _c.ipc_acquire_failed(self.c, filter, address(source), address(destination))
+        cdef uint32_t here = address("source", source), there = address("destination", destination)
+        self.enter()
+        cdef uint32_t dropped = _c.ipc_acquire_failed(self.c, filter, here, there)
+        self.leave()
+        return dropped
 
     def release(self, Burst burst, double now=0.0):
         """Fills the burst with waiting packets whose SA has come; returns how many. Run them through `outbound` before newer packets."""
+        cdef uint64_t ns = nanoseconds(now)
+        if burst.busy:
+            raise DriverError("Burst: in use by a driver in another thread")
+        self.enter()
         _c.ipc_burst_reset(burst.c)
-        _c.ipc_release(self.c, burst.c, nanoseconds(now))
+        _c.ipc_release(self.c, burst.c, ns)
+        self.leave()
         return burst.c.count
 
     def counters(self):
@@ -525,7 +578,9 @@ cdef class Driver:
 
     def reset_counters(self):
         """All counters to zero but the active associations, as a restart of the Policy Agent does (KB 257225)."""
+        self.enter()
         _c.ipc_driver_reset_counters(self.c)
+        self.leave()
 
     def tables(self):
         """Sizes and load of the tables: spi_slots, spi_used, spi_overflow (SAs beyond the configured size), cache_slots (per direction)."""
