@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -43,10 +44,11 @@ def command(directory: Path, once: bool, interval: float, as_json: bool) -> None
     elif once or not screen.is_terminal:
         screen.print(monitor)
     else:
-        with Live(monitor, console=screen, screen=True, auto_refresh=False) as live:
+        with Live(console=screen, screen=True, auto_refresh=False) as live:
             while True:
+                live.update(replace(monitor, height=screen.height), refresh=True)
                 time.sleep(interval)
-                live.update(read(directory), refresh=True)
+                monitor = read(directory)
 
 
 def read(directory: Path) -> Monitor:

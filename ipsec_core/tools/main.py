@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ipsec_core import __version__
 from ipsec_core.errors import IpsecError
 
 TOOLS = {
@@ -43,8 +44,7 @@ class Tools(click.Group):
     ) -> NoReturn:
         """Runs a tool and exits: 0, 2 with one line on stderr for wrong input, 130 for Ctrl-C."""
         extra["standalone_mode"] = False
-        name = prog_name or "ipsec-core"
-        sys.exit(_status(lambda: click.Group.main(self, args, name, **extra)))
+        sys.exit(_status(lambda: click.Group.main(self, args, prog_name or self.name, **extra)))
 
 
 def _status(run: Callable[[], object]) -> int:
@@ -74,8 +74,10 @@ def _refuse(place: str, text: str) -> int:
     return 2
 
 
-@click.command(cls=Tools, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ipsec_core", prog_name="ipsec-core")
+@click.command(
+    "ipsec-core", cls=Tools, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context) -> None:
     """The Windows 2000 IPsec subsystem (Microsoft KB 257225) as an engine: simulate, watch, troubleshoot, measure."""

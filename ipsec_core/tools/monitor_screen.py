@@ -38,17 +38,22 @@ _STACKED = (
 )
 # Likewise the two lower boxes.
 _SIDE_BY_SIDE = 72
+_FRAME = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """What IP Security Monitor shows of one computer; as a rich renderable it is the screen. `time` in seconds."""
+    """What IP Security Monitor shows of one computer; as a rich renderable it is the screen.
+
+    `time` in seconds. `height`, in lines, is what the screen has to fit in; None: it may be as high as it likes.
+    """
 
     computer: str
     time: float | None
     enabled: bool
     associations: tuple[Association, ...]
     counters: Mapping[str, int]
+    height: int | None = None
 
     @classmethod
     def read(cls, state: State) -> Monitor:
@@ -73,12 +78,8 @@ class Monitor:
         }
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        when = "" if self.time is None else f" at {self.time:.6f} s"
-        yield _box(
-            f"IP Security Monitor: {self.computer}{when}",
-            _associations(self.associations, console, options.max_width - 4),
-        )
         ipsec, oakley = (_statistics(items, self.counters) for items in (IPSEC_STATISTICS, OAKLEY_STATISTICS))
+        when = "" if self.time is None else f" at {self.time:.6f} s"
         side_by_side = options.max_width >= _SIDE_BY_SIDE
         space = len(IPSEC_STATISTICS) - len(OAKLEY_STATISTICS) - 1 if side_by_side else 1
         word = Text("enabled", "bold green") if self.enabled else Text("not enabled", "bold yellow")
@@ -89,6 +90,10 @@ class Monitor:
                 Group(oakley, Text("\n" * (space - 1)), Text.assemble("IP Security is ", word)),
             ),
         )
+        height = len(IPSEC_STATISTICS) + _FRAME + (0 if side_by_side else len(OAKLEY_STATISTICS) + 2 + _FRAME)
+        space_above = None if self.height is None else self.height - height - _FRAME
+        upper = _associations(self.associations, console, options.max_width - 4, space_above)
+        yield _box(f"IP Security Monitor: {self.computer}{when}", upper)
         if not side_by_side:
             yield from boxes
             return
@@ -131,11 +136,22 @@ def _cells(item: Association) -> dict[str, str]:
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def _associations(associations: Sequence[Association], console: Console, width: int) -> RenderableType:
+def _associations(
+    associations: Sequence[Association], console: Console, width: int, height: int | None
+) -> RenderableType:
+    """The list; where the height is limited, as many as fit and how many there are besides."""
     if not associations:
         return Text("No security associations.", "dim")
-    wide = _table(associations, tuple((name,) for name in COLUMNS))
-    return wide if console.measure(wide).maximum <= width else _table(associations, _STACKED)
+    groups: tuple[tuple[str, ...], ...] = tuple((name,) for name in COLUMNS)
+    if console.measure(_table(associations, groups)).maximum > width:
+        groups = _STACKED
+    # The last row of the stacked table has no empty line below it.
+    header, lines, last = (3, 3, 1) if groups == _STACKED else (2, 1, 0)
+    if height is None or header + lines * len(associations) - last <= height:
+        return _table(associations, groups)
+    shown = max(0, height - header + last - 1) // lines
+    more = Text(f"and {len(associations) - shown} more associations: ipsecmon --once lists all", "dim")
+    return Group(_table(associations[:shown], groups), more)
 
 
 def _table(associations: Iterable[Association], groups: tuple[tuple[str, ...], ...]) -> Table:
@@ -146,7 +162,7 @@ def _table(associations: Iterable[Association], groups: tuple[tuple[str, ...], .
     for item in associations:
         cells = _cells(item)
         row = (Text("\n".join(cells[name] for name in group), no_wrap=True, overflow="ellipsis") for group in groups)
-        table.add_row(*row, style="yellow" if item.soft else None, end_section=groups is _STACKED)
+        table.add_row(*row, style="yellow" if item.soft else None, end_section=groups == _STACKED)
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -57,6 +57,7 @@ class Diagnosis:
             "path": self.path,
             "policy": None if self.policy is None else policy_to_table(self.policy, hide_keys=True),
             "filters": [_filter_table(item, hits) for item, hits in self.filters],
+            "associations": [asdict(item) for item in self.associations],
             "oakley_statistics": self.oakley_statistics,
         }
 
