@@ -8,7 +8,7 @@ set -euo pipefail
 
 readonly CLIENT=192.168.57.10 SERVER=192.168.57.20 MTU=1400 LIMIT=30
 readonly NEEDS="ip:iproute2 ethtool:ethtool tcpdump:tcpdump nginx:nginx-light curl:curl dnsmasq:dnsmasq-base dig:bind9-dnsutils
-vsftpd:vsftpd ping:iputils-ping taskset:util-linux"
+vsftpd:vsftpd ping:iputils-ping taskset:util-linux logger:bsdutils python3:python3-minimal"
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 
 exec 3>&2 # a trap can run while a command's own output is redirected
@@ -155,9 +155,15 @@ ip netns exec "$server_ns" dnsmasq --keep-in-foreground --conf-file=/dev/null --
     --host-record="client.office.example,$CLIENT" --mx-host=office.example,files.office.example,10 \
     --txt-record=office.example,"A small office with one server" >"$work/dnsmasq.log" 2>&1 </dev/null &
 pids+=($!)
+ip netns exec "$server_ns" python3 -c 'import socket, sys
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind((sys.argv[1], 514))
+while True: sink.recv(2048)' "$SERVER" >"$work/syslog.log" 2>&1 </dev/null &
+pids+=($!)
 # The servers are asked from their own host: nothing of this waiting crosses the wire.
 wait_for nginx on_server curl -q -sS --fail --noproxy '*' --max-time 1 -o /dev/null "http://$SERVER/page1.html"
 wait_for vsftpd on_server curl -q -sS --noproxy '*' --max-time 1 -o /dev/null "ftp://$SERVER/"
+wait_for syslog on_server sh -c 'grep -qi ":0202 " /proc/net/udp'
 wait_for dnsmasq on_server dig +short +time=1 +tries=1 "@$SERVER" files.office.example
 
 ip netns exec "$client_ns" tcpdump -i eth0 -n -s 0 -B 16384 -Z root --immediate-mode -U --time-stamp-precision=nano -w "$work/office.pcap" \
@@ -175,9 +181,11 @@ ask() { quietly "the query for $*" on_client dig +time=2 +tries=1 "@$SERVER" "$@
 web=(--resolve "files.office.example:80:$SERVER")
 site=http://files.office.example
 
-# One packet, then silence: the acquire of the first packet has the time for a whole IKE negotiation.
-quietly "the first ping" on_client ping -n -q -c 1 -W 2 "$SERVER"
+# One packet that nobody answers, then silence: the acquire of the first packet has the time for a whole IKE negotiation, and only
+# one of the two computers begins one.
+quietly "the first syslog message" on_client logger --rfc5424=notime,notq,nohost --udp --server "$SERVER" --port 514 --tag office "the office opens"
 sleep 0.5
+quietly "the first ping" on_client ping -n -q -c 1 -W 2 "$SERVER"
 
 ask files.office.example A
 ask office.example MX

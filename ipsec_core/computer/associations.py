@@ -8,7 +8,9 @@ from typing import Literal
 
 from ipsec_core.computer.negotiation import suite_of
 from ipsec_core.driver import Driver, SecurityAssociation
-from ipsec_core.ike import ChildSa, Encapsulation, QuickModeEstablished
+from ipsec_core.ike import ChildSa, Encapsulation, QuickModeAnswered, QuickModeEstablished
+
+QuickModeEvent = QuickModeAnswered | QuickModeEstablished
 
 KILOBYTE = 1024
 
@@ -21,19 +23,36 @@ OVERLAP_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Pair:
-    """Two SAs of one Quick Mode. `replaced`: a newer pair carries the traffic."""
+    """Two SAs of one Quick Mode. `replaced`: a newer pair carries the traffic. `idle_at`: when it is looked at whether any packet came
+    since the last look, of which there had been `packets`.
+    """
 
     event: QuickModeEstablished
     inbound: int
     outbound: int
     rekey_at: float
     expires_at: float
+    idle_at: float
+    packets: int = 0
     rekeying: bool = False
     replaced: bool = False
 
     @property
     def inbound_spi(self) -> int:
         return self.event.inbound.spi
+
+    @property
+    def next_look(self) -> float:
+        """When something is due."""
+        soft = self.expires_at if self.rekeying or self.replaced else self.rekey_at
+        return min(soft, self.expires_at, self.idle_at)
+
+    def idle(self, driver: Driver, now: float, idle_seconds: float) -> bool:
+        """Whether no packet used either SA for SAIdleTime (KB 257225); the next look is one SAIdleTime later."""
+        packets = driver.sa_info(self.inbound).packets + driver.sa_info(self.outbound).packets
+        unused = packets == self.packets
+        self.packets, self.idle_at = packets, now + idle_seconds
+        return unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +68,13 @@ class KeyRecord:
     integrity_key: bytes
 
 
-def _driver_sa(event: QuickModeEstablished, child: ChildSa, direction: Literal["out", "in"]) -> SecurityAssociation:
+def _driver_sa(
+    event: QuickModeEvent, child: ChildSa, direction: Literal["out", "in"], initiator: bool
+) -> SecurityAssociation:
     suite = suite_of(event.offer)
     outbound = direction == "out"
     selectors = event.selectors if outbound else event.selectors.mirrored()
-    hard = event.lifetime_kilobytes * KILOBYTE
+    hard = event.offer.lifetime_kilobytes * KILOBYTE
     return SecurityAssociation(
         direction=direction,
         spi=child.spi,
@@ -63,24 +84,32 @@ def _driver_sa(event: QuickModeEstablished, child: ChildSa, direction: Literal["
         encryption_key=child.encryption_key + child.salt,
         integrity=suite.driver_integrity,
         integrity_key=child.authentication_key,
-        mode="tunnel" if event.encapsulation is Encapsulation.TUNNEL else "transport",
+        mode="tunnel" if event.offer.encapsulation is Encapsulation.TUNNEL else "transport",
         inner_source=selectors.source,
         inner_destination=selectors.destination,
         inner_protocol=selectors.protocol,
         source_port=selectors.source_port,
         destination_port=selectors.destination_port,
         filter=event.reference,
-        soft_bytes=int(hard * SOFT_SHARE[event.initiator]),
+        soft_bytes=int(hard * SOFT_SHARE[initiator]),
         hard_bytes=hard,
     )
 
 
-def install(driver: Driver, event: QuickModeEstablished) -> Pair:
-    """Hands both SAs to the driver; from the next packet on the new outbound SA is used."""
-    inbound = driver.add_sa(_driver_sa(event, event.inbound, "in"))
-    outbound = driver.add_sa(_driver_sa(event, event.outbound, "out"))
+def install_inbound(driver: Driver, event: QuickModeEvent, *, initiator: bool) -> int:
+    """Hands the inbound SA to the driver and returns its handle."""
+    return driver.add_sa(_driver_sa(event, event.inbound, "in", initiator))
+
+
+def install(driver: Driver, event: QuickModeEstablished, inbound: int | None, idle_seconds: float) -> Pair:
+    """Hands the outbound SA to the driver, and the inbound one if it is not there yet; from the next packet on the new pair is used."""
+    if inbound is None:
+        inbound = install_inbound(driver, event, initiator=event.initiator)
+    outbound = driver.add_sa(_driver_sa(event, event.outbound, "out", event.initiator))
     soft = event.lifetime_seconds * SOFT_SHARE[event.initiator]
-    return Pair(event, inbound, outbound, event.time + soft, event.time + event.lifetime_seconds)
+    return Pair(
+        event, inbound, outbound, event.time + soft, event.time + event.lifetime_seconds, event.time + idle_seconds
+    )
 
 
 def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, KeyRecord]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from ipsec_core.computer import eventlog, udp
-from ipsec_core.computer.associations import OVERLAP_SECONDS, KeyRecord, Pair, install, key_records
+from ipsec_core.computer.associations import OVERLAP_SECONDS, KeyRecord, Pair, install, install_inbound, key_records
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.negotiation import ENCRYPTION_WORDS, HASH_WORDS, PolicyView, suite_of
 from ipsec_core.computer.state import Association, State
@@ -30,6 +30,7 @@ from ipsec_core.ike import (
     MainModeEstablished,
     MainModePolicy,
     NegotiationFailed,
+    QuickModeAnswered,
     QuickModeEstablished,
     QuickModePolicy,
     SoftAssociation,
@@ -97,11 +98,13 @@ class Computer:
         self.keys: list[KeyRecord] = []
         self.ike_keys: list[tuple[bytes, bytes]] = []
         self.packets: list[bytes] = []
+        self._idle_seconds = float(self.state.registry.known_number("SAIdleTime"))
         self._policy = policy
         self._key_log = key_log
         self._identification = 0
         self._view: PolicyView | None = None
         self._pairs: dict[int, Pair] = {}
+        self._answered: dict[int, int] = {}  # inbound SPI -> handle of an SA whose Quick Mode is not over yet
         self._engine = IkeEngine(
             str(address),
             self,
@@ -167,7 +170,7 @@ class Computer:
         """Does what is due."""
         self._engine.handle_timer(now)
         for pair in list(self._pairs.values()):
-            if now >= pair.expires_at:
+            if now >= pair.expires_at or (now >= pair.idle_at and pair.idle(self.driver, now, self._idle_seconds)):
                 self._engine.delete_child(now, pair.inbound_spi)
             elif now >= pair.rekey_at:
                 self._rekey(now, pair)
@@ -175,7 +178,7 @@ class Computer:
 
     def next_timer(self) -> float | None:
         """When `timer` wants to be called."""
-        times = [p.expires_at if p.rekeying or p.replaced else p.rekey_at for p in self._pairs.values()]
+        times = [pair.next_look for pair in self._pairs.values()]
         engine = self._engine.next_timer()
         return min(times if engine is None else [*times, engine], default=None)
 
@@ -202,9 +205,7 @@ class Computer:
             address, port = datagram.destination
             self._identification += 1
             self.packets.append(
-                udp.build(
-                    self.address, IPv4Address(address), udp.IKE_PORT, port, datagram.data, self._identification
-                )
+                udp.build(self.address, IPv4Address(address), udp.IKE_PORT, port, datagram.data, self._identification)
             )
 
     def _handle(self, now: float, event: Event) -> None:
@@ -215,7 +216,11 @@ class Computer:
                 parameters = eventlog.main_mode_parameters(
                     ENCRYPTION_WORDS[event.offer.encryption], HASH_WORDS[event.offer.hash], event.lifetime_seconds
                 )
-                self._audit(541, eventlog.main_mode_established(_peer(event.remote), self._hosts(event.remote), parameters), now)
+                self._audit(
+                    541, eventlog.main_mode_established(_peer(event.remote), self._hosts(event.remote), parameters), now
+                )
+            case QuickModeAnswered():
+                self._answered[event.inbound.spi] = install_inbound(self.driver, event, initiator=False)
             case QuickModeEstablished():
                 self._install(event)
             case NegotiationFailed():
@@ -233,7 +238,9 @@ class Computer:
             if old.event.selectors == event.selectors and old.event.remote == event.remote and not old.replaced:
                 old.replaced = True
                 old.expires_at = min(old.expires_at, event.time + OVERLAP_SECONDS)
-        self._pairs[event.inbound.spi] = install(self.driver, event)
+        self._pairs[event.inbound.spi] = install(
+            self.driver, event, self._answered.pop(event.inbound.spi, None), self._idle_seconds
+        )
         if self._key_log:
             self.keys.extend(key_records(event))
         suite = suite_of(event.offer)
@@ -252,6 +259,8 @@ class Computer:
 
     def _failed(self, now: float, event: NegotiationFailed) -> None:
         selectors = event.selectors
+        if event.inbound_spi in self._answered:
+            self.driver.delete_sa(self._answered.pop(event.inbound_spi))
         for reference in event.answers:
             if selectors:
                 self.driver.acquire_failed(
@@ -304,7 +313,9 @@ class Computer:
         values |= driver
         values |= {f"ike_{name}": count for name, count in isakmp.items()}
         for direction in ("out", "in"):
-            values |= {f"{direction}_{name.lower()}": n for name, n in self.driver.status_counters(direction).items() if n}
+            values |= {
+                f"{direction}_{name.lower()}": n for name, n in self.driver.status_counters(direction).items() if n
+            }
         return values
 
     def associations(self) -> list[Association]:

@@ -97,7 +97,11 @@ def _quick_mode_offers(rule: Rule) -> tuple[QuickModeOffer, ...]:
     available = _available()
     offers = []
     for method in rule.filter_action.methods:
-        suite = None if method.ah or not method.confidentiality else _BY_POLICY.get((method.confidentiality, method.integrity))
+        suite = (
+            None
+            if method.ah or not method.confidentiality
+            else _BY_POLICY.get((method.confidentiality, method.integrity))
+        )
         if suite is None or not {suite.driver_encryption, suite.driver_integrity} <= available:
             continue
         offers.append(
@@ -142,7 +146,9 @@ class PolicyView:
             offers = _quick_mode_offers(rule)
             if not offers:
                 methods = ", ".join(str(method) for method in rule.filter_action.methods)
-                raise PolicyError(f"{where}: no security method can be carried out ({methods}); accepted: {_accepted()}")
+                raise PolicyError(
+                    f"{where}: no security method can be carried out ({methods}); accepted: {_accepted()}"
+                )
             group = max((offer.group for offer in self._main_mode_offers), key=int)
             if rule.filter_action.pfs:
                 offers = tuple(replace(offer, pfs_group=group) for offer in offers)
@@ -150,7 +156,9 @@ class PolicyView:
             keys = [m.value for m in rule.authentication_methods if m.kind is AuthenticationKind.PRESHARED_KEY]
             if not keys:
                 kinds = ", ".join(m.kind.name.lower() for m in rule.authentication_methods)
-                raise PolicyError(f"{where}: no authentication method can be carried out ({kinds}); accepted: preshared_key")
+                raise PolicyError(
+                    f"{where}: no authentication method can be carried out ({kinds}); accepted: preshared_key"
+                )
             # The low byte of each character, as Windows 2000 takes the key from its Unicode text.
             self._keys[number] = bytes(ord(character) & 0xFF for character in keys[0])
 

@@ -19,7 +19,14 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def build(source: IPv4Address, destination: IPv4Address, source_port: int, destination_port: int, data: bytes, identification: int) -> bytes:
+def build(
+    source: IPv4Address,
+    destination: IPv4Address,
+    source_port: int,
+    destination_port: int,
+    data: bytes,
+    identification: int,
+) -> bytes:
     """A whole IPv4 packet with both checksums."""
     length = 8 + len(data)
     pseudo = source.packed + destination.packed + struct.pack("!BBH", 0, UDP, length)

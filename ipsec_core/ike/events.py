@@ -107,6 +107,22 @@ class MainModeEstablished:
 
 
 @dataclass(frozen=True, slots=True)
+class QuickModeAnswered:
+    """A responder has sent message 2. The peer may protect traffic as soon as it has sent message 3, and its first packets may come
+    with or before that message: whoever installs `inbound` now loses none of them ("bad SPI", KB 257225). QuickModeEstablished
+    or NegotiationFailed with the same inbound SPI follows. Fields as there.
+    """
+
+    time: float
+    local: str
+    remote: str
+    selectors: TrafficSelector
+    reference: int
+    offer: QuickModeOffer
+    inbound: ChildSa
+
+
+@dataclass(frozen=True, slots=True)
 class QuickModeEstablished:
     """Audit 541. A pair of SAs is ready.
 
@@ -187,5 +203,11 @@ class MainModeDeleted:
 
 
 Event = (
-    MainModeEstablished | QuickModeEstablished | NegotiationFailed | SoftAssociation | ChildDeleted | MainModeDeleted
+    MainModeEstablished
+    | QuickModeAnswered
+    | QuickModeEstablished
+    | NegotiationFailed
+    | SoftAssociation
+    | ChildDeleted
+    | MainModeDeleted
 )

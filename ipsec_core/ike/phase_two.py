@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import Child, MainConversation, Pending, QuickConversation
-from ipsec_core.ike.events import Mode, NegotiationFailed, QuickModeEstablished
+from ipsec_core.ike.events import Mode, NegotiationFailed, QuickModeAnswered, QuickModeEstablished
 from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, ProposalMismatch, Refused
 from ipsec_core.ike.iana import Notify, Protocol
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
@@ -114,7 +114,19 @@ class QuickModes:
             self._established(now, quick, answer)
         else:
             assert answer is not None
+            assert exchange.selectors is not None
             self._out.send_new(now, quick, answer)
+            self._out.events.append(
+                QuickModeAnswered(
+                    now,
+                    self._out.local,
+                    quick.remote,
+                    exchange.selectors,
+                    exchange.reference,
+                    exchange.offer,
+                    exchange.inbound,
+                )
+            )
 
     def _established(self, now: float, quick: QuickConversation, confirmation: bytes | None) -> None:
         exchange, remote = quick.exchange, quick.remote

@@ -76,7 +76,9 @@ def simulate(
         sent = data["traffic"]["packets"]
         timing = {"wall_seconds": wall, "packets_per_wall_second": sent / wall}
         write_esp_sa(folder / "esp_sa", (record for made in world.computers for record in made.keys))
-        write_ikev1_table(folder / "ikev1_decryption_table", (pair for made in world.computers for pair in made.ike_keys))
+        write_ikev1_table(
+            folder / "ikev1_decryption_table", (pair for made in world.computers for pair in made.ike_keys)
+        )
         for made in world.computers:
             made.snapshot(world.now).save_as(folder / made.name)
             made.state.close()
@@ -118,9 +120,7 @@ def _data(plan: Scenario, world: World, trace: Trace) -> dict[str, Any]:
     sent, _ = world.time.progress()
     nodes = {made.name: world.time.node_counters(i) for i, made in enumerate(world.computers)}
     ends = [world.computers[world.links[0].a].name, world.computers[world.links[0].b].name]
-    directions = {
-        f"{ends[i]} to {ends[1 - i]}": world.time.link_counters(0, i) for i in range(2)
-    }
+    directions = {f"{ends[i]} to {ends[1 - i]}": world.time.link_counters(0, i) for i in range(2)}
     data = {
         "format": FORMAT,
         "name": plan.name,
@@ -201,7 +201,9 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 def _folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and disappears when it does not."""
     if out.exists() and not (out / RESULT).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ScenarioError(f"{out}: exists and is no earlier result; accepted: a new or empty folder, or an earlier output")
+        raise ScenarioError(
+            f"{out}: exists and is no earlier result; accepted: a new or empty folder, or an earlier output"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))

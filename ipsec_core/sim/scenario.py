@@ -1,22 +1,22 @@
 """Scenario files (TOML): computers, their policies, the link, the traffic. Every error names file, key and what is accepted.
 
-    name = "First link"
-    seed = 2000
-    traffic = "office.pcap"             # or a table, see Traffic
+name = "First link"
+seed = 2000
+traffic = "office.pcap"             # or a table, see Traffic
 
-    [computers.ALICE]
-    address = "10.0.0.1"
-    policy = "Lab"                      # name of a policy below
-    audit = { logon_events = ["success", "failure"] }
-    registry = { CacheSize = 128 }
+[computers.ALICE]
+address = "10.0.0.1"
+policy = "Lab"                      # name of a policy below
+audit = { logon_events = ["success", "failure"] }
+registry = { CacheSize = 128 }
 
-    [link]
-    between = ["ALICE", "BOB"]
-    rate = "1Gbit/s"
-    delay = "5us"
+[link]
+between = ["ALICE", "BOB"]
+rate = "1Gbit/s"
+delay = "5us"
 
-    [[policies]]                        # see ipsec_core.policy.toml
-    name = "Lab"
+[[policies]]                        # see ipsec_core.policy.toml
+name = "Lab"
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class _Table:
     def number(self, key: str, default: int, low: int, high: int, unit: str = "") -> int:
         value = self.take(key, int, default)
         if not low <= value <= high:
-            raise ScenarioError(f"{self.at(key)}: {value} is out of range; accepted: {low} to {high}{unit and ' ' + unit}")
+            raise ScenarioError(
+                f"{self.at(key)}: {value} is out of range; accepted: {low} to {high}{unit and ' ' + unit}"
+            )
         return value
 
     def choice(self, key: str, default: str, accepted: tuple[str, ...]) -> str:
@@ -161,7 +163,9 @@ def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = N
     policies = _policies(top)
     machines = top.table("computers")
     if len(machines.values) != 2:
-        raise ScenarioError(f"{path}: computers: {len(machines.values)} tables; accepted: two, such as [computers.ALICE]")
+        raise ScenarioError(
+            f"{path}: computers: {len(machines.values)} tables; accepted: two, such as [computers.ALICE]"
+        )
     computers = tuple(_computer(machines, key, policies) for key in list(machines.values))
     if computers[0].address == computers[1].address:
         raise ScenarioError(f"{path}: computers: both have the address {computers[0].address}")
@@ -197,7 +201,9 @@ def _address(text: str, where: str) -> IPv4Address:
 
 def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> ComputerScenario:
     if not name.isprintable() or "/" in name or name.startswith("."):
-        raise ScenarioError(f"{machines.at(name)!r}: not a computer name; accepted: printable, without / and not beginning with a dot")
+        raise ScenarioError(
+            f"{machines.at(name)!r}: not a computer name; accepted: printable, without / and not beginning with a dot"
+        )
     table = machines.table(name)
     address = _address(table.take("address", str), table.at("address"))
     if not (address.is_private or address.is_global) or address.is_multicast or address.is_unspecified:
@@ -254,7 +260,9 @@ def _traffic(top: _Table, path: Path, names: tuple[str, ...], override: Path | N
         try:
             network = IPv4Network(text)
         except (AddressValueError, NetmaskValueError, ValueError):
-            raise ScenarioError(f"{where}: not an address; accepted: IPv4 host or network, such as 10.0.0.1 or 10.0.0.0/24") from None
+            raise ScenarioError(
+                f"{where}: not an address; accepted: IPv4 host or network, such as 10.0.0.1 or 10.0.0.0/24"
+            ) from None
         if computer not in names:
             raise ScenarioError(f"{where}: {computer!r} is not a computer; accepted: {', '.join(names)}")
         hosts.append((network, computer))
@@ -266,5 +274,7 @@ def _traffic(top: _Table, path: Path, names: tuple[str, ...], override: Path | N
     table.end()
     file = override or file
     if not file.is_file():
-        raise ScenarioError(f"{'--traffic' if override else table.at('file')}: {file}: no such file; accepted: a pcap or pcapng capture")
+        raise ScenarioError(
+            f"{'--traffic' if override else table.at('file')}: {file}: no such file; accepted: a pcap or pcapng capture"
+        )
     return TrafficScenario(file, tuple(hosts), place == "gateways", repeat, pause, pace)

@@ -20,7 +20,9 @@ def parse_rate(text: object, where: str) -> int:
     match = _RATE.fullmatch(text) if isinstance(text, str) else None
     rate = Fraction(match[1]) * _PREFIX[match[2]] if match else Fraction(0)
     if rate.denominator != 1 or not 1 <= rate <= _MAXIMUM_RATE:
-        raise ScenarioError(f"{where}: {text!r} is not a rate; accepted: 1bit/s to 10Tbit/s, such as 100Mbit/s, 1Gbit/s, 2.5Gbit/s")
+        raise ScenarioError(
+            f"{where}: {text!r} is not a rate; accepted: 1bit/s to 10Tbit/s, such as 100Mbit/s, 1Gbit/s, 2.5Gbit/s"
+        )
     return int(rate)
 
 
@@ -31,4 +33,6 @@ def parse_duration(text: object, where: str) -> int:
         duration = Fraction(match[1]) * _NANOSECONDS[match[2]]
         if duration.denominator == 1 and duration <= _MAXIMUM_DURATION:
             return int(duration)
-    raise ScenarioError(f"{where}: {text!r} is not a duration; accepted: whole nanoseconds, such as 0s, 250ns, 5us, 1.5ms, 2s, 3min, 1h")
+    raise ScenarioError(
+        f"{where}: {text!r} is not a duration; accepted: whole nanoseconds, such as 0s, 250ns, 5us, 1.5ms, 2s, 3min, 1h"
+    )

@@ -53,7 +53,9 @@ class World:
         self.seed = seed
         self.reaction = parse_duration(reaction, "reaction")
         if self.reaction == 0:
-            raise ScenarioError("reaction: '0s' is not possible; accepted: 1ns or more (it is the lookahead of the simulation)")
+            raise ScenarioError(
+                "reaction: '0s' is not possible; accepted: 1ns or more (it is the lookahead of the simulation)"
+            )
         self.burst = burst
         self.computers: list[Computer] = []
         self.links: list[Link] = []
