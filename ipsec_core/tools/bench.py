@@ -59,7 +59,9 @@ def _table(rows: Sequence[Row]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("Peer is")
     for row in rows:
-        parameters = " ".join(f"{key} {value}" for key, value in row.params.items()).removeprefix("suite ")
+        parameters = " ".join(
+            value if isinstance(value, str) else f"{key} {value}" for key, value in row.params.items()
+        )
         spread = "" if row.min is None or row.max is None else f"\n{row.min:.2f} to {row.max:.2f}"
         table.add_row(
             row.name,
