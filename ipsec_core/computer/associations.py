@@ -14,8 +14,8 @@ QuickModeEvent = QuickModeAnswered | QuickModeEstablished
 
 KILOBYTE = 1024
 
-# When a replacement is asked for. Windows 2000's own thresholds are not documented; these are ours: the end that began the pair asks first,
-# so that the two ends do not both negotiate, and the other end only if it did not.
+# When a replacement is asked for. Windows 2000's own thresholds are not documented; these are ours: the end that began
+# the pair asks first, so that the two ends do not both negotiate, and the other end only if it did not.
 SOFT_SHARE = {True: 0.85, False: 0.92}
 # An old inbound SA lives on for packets still under way ("bad SPI" messages, KB 257225).
 OVERLAP_SECONDS = 60.0
@@ -23,8 +23,9 @@ OVERLAP_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Pair:
-    """Two SAs of one Quick Mode. `replaced`: a newer pair carries the traffic. `idle_at`: when it is looked at whether any packet came
-    since the last look, of which there had been `packets`.
+    """Two SAs of one Quick Mode. `replaced`: a newer pair carries the traffic.
+
+    `idle_at`: when it is looked at whether any packet came since the last look, of which there had been `packets`.
     """
 
     event: QuickModeEstablished
@@ -102,7 +103,10 @@ def install_inbound(driver: Driver, event: QuickModeEvent, *, initiator: bool) -
 
 
 def install(driver: Driver, event: QuickModeEstablished, inbound: int | None, idle_seconds: float) -> Pair:
-    """Hands the outbound SA to the driver, and the inbound one if it is not there yet; from the next packet on the new pair is used."""
+    """Hands the outbound SA to the driver, and the inbound one if it is not there yet.
+
+    From the next packet on the new pair is used.
+    """
     if inbound is None:
         inbound = install_inbound(driver, event, initiator=event.initiator)
     outbound = driver.add_sa(_driver_sa(event, event.outbound, "out", event.initiator))

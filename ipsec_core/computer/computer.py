@@ -1,7 +1,8 @@
 """One Windows 2000 computer: registry, event logs, Policy Agent, ISAKMP/Oakley and the IPsec driver, wired together.
 
-Nothing here reads a clock or opens a socket: whoever owns the computer (a simulated world, the live agent) hands in upcalls of the driver,
-datagrams and due timers with their time in seconds, and takes out packets to send and the time of the next timer.
+Nothing here reads a clock or opens a socket: whoever owns the computer (a simulated world, the live agent) hands in
+upcalls of the driver, datagrams and due timers with their time in seconds, and takes out packets to send and the time
+of the next timer.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def _random_source(seed: bytes) -> Callable[[int], bytes]:
 class Computer:
     """A computer with one IPv4 address.
 
-    `seed` (bytes) determines every random choice; use bytes of the operating system for real keys. `registry` gives values of the subsystem by
-    name (SAHashSize, CacheSize, ...). With `key_log` the keys of all SAs are kept in `keys` and `ike_keys`.
+    `seed` (bytes) determines every random choice; use bytes of the operating system for real keys. `registry` gives
+    values of the subsystem by name (SAHashSize, CacheSize, ...). With `key_log` the keys of all SAs are kept in `keys`
+    and `ike_keys`.
     """
 
     def __init__(

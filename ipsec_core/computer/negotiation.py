@@ -129,8 +129,9 @@ def _main_mode_offer(policy: Policy, method: KeyExchangeMethod) -> MainModeOffer
 class PolicyView:
     """A computer's active policy as its IKE engine sees it (the protocol `ike.IkePolicy`).
 
-    `references` numbers the driver filters; the number names a filter towards the driver and the engine. Raises PolicyError when a rule
-    negotiates but none of its security methods or authentication methods can be carried out here.
+    `references` numbers the driver filters; the number names a filter towards the driver and the engine. Raises
+    PolicyError when a rule negotiates but none of its security methods or authentication methods can be carried out
+    here.
     """
 
     def __init__(self, policy: Policy, filters: tuple[DriverFilter, ...]) -> None:

@@ -50,10 +50,11 @@ class Filter:
 class SecurityAssociation:
     """A security association as it is handed to the driver (RFC 2401 4.4.3).
 
-    Keys are bytes of the length that the algorithm wants (`ipsec_core.algorithms()`); for AES-GCM key and 4-byte salt one
-    after the other (RFC 4106 8.1). `source` and `destination` are the ends of the ESP packets; the `inner_` selectors, protocol and ports
-    limit what the SA may carry, in the SA's own direction. Lifetimes are bytes of ESP payload before padding, 0: none.
-    `replay_window` (inbound): 32..4096 in steps of 32, 0: no check. `sequence`: last number used (out) or seen (in).
+    Keys are bytes of the length that the algorithm wants (`ipsec_core.algorithms()`); for AES-GCM key and 4-byte salt
+    one after the other (RFC 4106 8.1). `source` and `destination` are the ends of the ESP packets; the `inner_`
+    selectors, protocol and ports limit what the SA may carry, in the SA's own direction. Lifetimes are bytes of ESP
+    payload before padding, 0: none. `replay_window` (inbound): 32..4096 in steps of 32, 0: no check. `sequence`: last
+    number used (out) or seen (in).
     """
 
     direction: Literal["out", "in"]
@@ -107,7 +108,10 @@ class SaInfo:
 
 @dataclass(frozen=True, slots=True)
 class Upcall:
-    """A question of the driver. `time` in seconds, `sa` the handle (REKEY, EXPIRED), `filter` the filter's reference."""
+    """A question of the driver.
+
+    `time` in seconds, `sa` the handle (REKEY, EXPIRED), `filter` the filter's reference.
+    """
 
     kind: UpcallKind
     time: float

@@ -108,9 +108,11 @@ class MainModeEstablished:
 
 @dataclass(frozen=True, slots=True)
 class QuickModeAnswered:
-    """A responder has sent message 2. The peer may protect traffic as soon as it has sent message 3, and its first packets may come
-    with or before that message: whoever installs `inbound` now loses none of them ("bad SPI", KB 257225). QuickModeEstablished
-    or NegotiationFailed with the same inbound SPI follows. Fields as there.
+    """A responder has sent message 2.
+
+    The peer may protect traffic as soon as it has sent message 3, and its first packets may come with or before that
+    message: whoever installs `inbound` now loses none of them ("bad SPI", KB 257225). QuickModeEstablished or
+    NegotiationFailed with the same inbound SPI follows. Fields as there.
     """
 
     time: float

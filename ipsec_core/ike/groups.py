@@ -1,7 +1,8 @@
 """Diffie-Hellman over the MODP groups of RFC 2409 section 6 and RFC 3526.
 
-The shared secret comes from the `cryptography` package. It warns that it will give up Diffie-Hellman over finite fields one day; IKEv1
-has no other kind, so the warning is not for our users. The public value of a private one that we chose ourselves has to be computed here.
+The shared secret comes from the `cryptography` package. It warns that it will give up Diffie-Hellman over finite fields
+one day; IKEv1 has no other kind, so the warning is not for our users. The public value of a private one that we chose
+ourselves has to be computed here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The main job: runs a scenario and leaves a folder of results. What the folder holds is complete or it is not there."""
+"""The main job: runs a scenario and leaves a folder of results.
+
+What the folder holds is complete or it is not there.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +55,11 @@ def simulate(
     traffic: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Runs the scenario and writes link.pcapng, esp_sa, ikev1_decryption_table, result.json, timing.json and a state directory per computer.
+    """Runs the scenario and writes its folder of results.
 
-    `out` may be new, empty, or an earlier output, which is replaced at the end. Raises ScenarioError, TrafficError or PolicyError, with
-    nothing written.
+    That is link.pcapng, esp_sa, ikev1_decryption_table, result.json, timing.json and a state directory per computer.
+    `out` may be new, empty, or an earlier output, which is replaced at the end. Raises ScenarioError, TrafficError or
+    PolicyError, with nothing written.
     """
     plan = load_scenario(scenario, traffic)
     trace = Trace(plan.traffic.file)
@@ -168,16 +172,23 @@ def _without_keys(value: object) -> object:
 def _notes(data: Mapping[str, Any], plan: Scenario) -> Iterator[str]:
     capture = data["traffic"]["capture"]
     if capture["unmapped"]:
-        yield f"{capture['unmapped']} frames of the capture are between other hosts and were left out (traffic.hosts maps them)"
+        yield (
+            f"{capture['unmapped']} frames of the capture are between other hosts and were left out "
+            "(traffic.hosts maps them)"
+        )
     if capture["unsendable"]:
-        yield f"{capture['unsendable']} frames of the capture cannot be sent as they are (segmentation offload, malformed) and were left out"
+        yield (
+            f"{capture['unsendable']} frames of the capture cannot be sent as they are "
+            "(segmentation offload, malformed) and were left out"
+        )
     if capture["padded"]:
         yield f"{capture['padded']} frames were cut by the capture's snapshot length and were filled with zero bytes"
     for name, computer in data["computers"].items():
         if computer["traffic"]["packets_too_big"]:
             yield (
-                f"{computer['traffic']['packets_too_big']} packets of {name} did not fit the link's MTU of {plan.link.mtu} with "
-                "their protection and must not be fragmented (raise link.mtu, or record at a lower MTU)"
+                f"{computer['traffic']['packets_too_big']} packets of {name} did not fit the link's MTU of "
+                f"{plan.link.mtu} with their protection and must not be fragmented "
+                "(raise link.mtu, or record at a lower MTU)"
             )
         for key, count in computer["counters"].items():
             if key.startswith(("out_", "in_")) and key.split("_", 1)[1].upper() in _DROPS:

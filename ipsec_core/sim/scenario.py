@@ -1,4 +1,6 @@
-"""Scenario files (TOML): computers, their policies, the link, the traffic. Every error names file, key and what is accepted.
+"""Scenario files (TOML): computers, their policies, the link, the traffic.
+
+Every error names file, key and what is accepted.
 
 name = "First link"
 seed = 2000
@@ -26,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.registry import known_value
@@ -37,14 +39,14 @@ from ipsec_core.policy.toml import policy_from_table
 from ipsec_core.sim.units import parse_duration, parse_rate
 from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
 
-T = TypeVar("T", str, int, dict, list)
+T = TypeVar("T", str, int, dict[str, object], list[object])
 
 _TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
 
 
 @dataclass(frozen=True, slots=True)
 class ComputerScenario:
-    """A computer: its address, the name of its policy (None: no policy assigned), audit policy, registry values by name."""
+    """A computer: its address, its policy (None: no policy assigned), audit policy, registry values by name."""
 
     name: str
     address: IPv4Address
@@ -67,10 +69,11 @@ class LinkScenario:
 
 @dataclass(frozen=True, slots=True)
 class TrafficScenario:
-    """The capture to replay. `hosts`: networks of the capture and the computer each belongs to; empty: the two busiest hosts.
+    """The capture to replay.
 
-    `gateways`: the packets travel unchanged between the two computers; otherwise the computers take the hosts' places. `pace`: "recorded"
-    or "link" (as fast as the link takes them).
+    `hosts`: networks of the capture and the computer each belongs to; empty: the two busiest hosts.
+    `gateways`: the packets travel unchanged between the two computers; otherwise the computers take the hosts' places.
+    `pace`: "recorded" or "link" (as fast as the link takes them).
     """
 
     file: Path
@@ -115,7 +118,7 @@ class _Table:
         value = self.values.pop(key)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ScenarioError(f"{self.at(key)}: {value!r} is not {_TYPES[kind]}")
-        return cast(T, value)
+        return value
 
     def number(self, key: str, default: int, low: int, high: int, unit: str = "") -> int:
         value = self.take(key, int, default)
@@ -140,7 +143,10 @@ class _Table:
 
 
 def load_scenario(path: Path, traffic: Path | None = None) -> Scenario:
-    """Reads and checks a scenario; `traffic` takes the place of its traffic file. File names count from the scenario's folder."""
+    """Reads and checks a scenario; `traffic` takes the place of its traffic file.
+
+    File names count from the scenario's folder.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -243,7 +249,7 @@ def _link(table: _Table, names: tuple[str, str]) -> LinkScenario:
     mtu = table.number("mtu", DEFAULT_MTU, 68, 65535, "bytes")
     queue = table.number("queue", 0, 0, 2**31, "bytes (0: 256 KiB)")
     table.end()
-    return LinkScenario((between[0], between[1]), rate, delay, mtu, queue)
+    return LinkScenario((str(between[0]), str(between[1])), rate, delay, mtu, queue)
 
 
 def _traffic(top: _Table, path: Path, names: tuple[str, ...], override: Path | None) -> TrafficScenario:

@@ -1,4 +1,7 @@
-"""Keys for Wireshark, in the formats of its own tables (`esp_sa`, `ikev1_decryption_table` of its configuration folder)."""
+"""Keys for Wireshark, in the formats of its own tables.
+
+Those are `esp_sa` and `ikev1_decryption_table` of its configuration folder.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ipsec_core.computer.associations import KeyRecord
 
 def write_esp_sa(path: Path, records: Iterable[KeyRecord]) -> None:
     """One line an SA; each SA once, although both ends know it."""
-    lines = {}
+    lines: dict[str, None] = {}
     for sa in records:
         key = f"0x{sa.integrity_key.hex()}" if sa.integrity_key else ""
         fields = (
