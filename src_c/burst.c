@@ -11,11 +11,9 @@ int ipc_burst_create(uint32_t capacity, uint32_t max_packet, struct ipc_burst **
     uint32_t stride =
         (IPC_BURST_HEADROOM + max_packet + IPC_BURST_TAILROOM + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     /* An odd number of lines spreads the headers of neighbouring slots over all cache sets. */
-    if (stride / CACHE_LINE % 2 == 0)
-        stride += CACHE_LINE;
+    if (stride / CACHE_LINE % 2 == 0) stride += CACHE_LINE;
     struct ipc_burst *b = calloc(1, sizeof *b);
-    if (!b)
-        return IPC_E(NO_MEMORY);
+    if (!b) return IPC_E(NO_MEMORY);
     b->capacity = capacity;
     b->stride = stride;
     b->max_packet = max_packet;
@@ -36,8 +34,7 @@ int ipc_burst_create(uint32_t capacity, uint32_t max_packet, struct ipc_burst **
 }
 
 void ipc_burst_destroy(struct ipc_burst *b) {
-    if (!b)
-        return;
+    if (!b) return;
     free(b->arena);
     free(b->offset);
     free(b->length);
@@ -49,10 +46,8 @@ void ipc_burst_destroy(struct ipc_burst *b) {
 }
 
 int ipc_burst_add(struct ipc_burst *b, const uint8_t *packet, uint32_t length, ipc_time time) {
-    if (b->count == b->capacity)
-        return IPC_E(FULL);
-    if (length > b->max_packet)
-        return IPC_E(INVALID);
+    if (b->count == b->capacity) return IPC_E(FULL);
+    if (length > b->max_packet) return IPC_E(INVALID);
     uint32_t i = b->count++;
     b->offset[i] = i * b->stride + IPC_BURST_HEADROOM;
     b->length[i] = length;

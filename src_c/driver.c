@@ -2,11 +2,11 @@
 
 #include <stdlib.h>
 
-#define KB                1024u
-#define HOLD_PACKETS      64u
-#define HOLD_BYTES        (256u * KB)
-#define HOLD_BYTES_MAX    (64u * KB * KB)
-#define MIN_SLOTS         2u
+#define KB             1024u
+#define HOLD_PACKETS   64u
+#define HOLD_BYTES     (256u * KB)
+#define HOLD_BYTES_MAX (64u * KB * KB)
+#define MIN_SLOTS      2u
 
 static uint32_t or_default(uint32_t value, uint32_t fallback) {
     return value ? value : fallback;
@@ -20,13 +20,13 @@ int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out) 
     uint32_t hash_kb = or_default(config->sa_hash_kb, IPC_TABLE_KB_MIN);
     uint32_t cache_kb = or_default(config->cache_kb, IPC_TABLE_KB_MIN);
     uint32_t spi_slots = or_default(config->spi_slots, hash_kb * KB / (uint32_t)sizeof(struct ipc_spi_slot));
-    uint32_t cache_slots = or_default(config->cache_slots, cache_kb * KB / 2 / (uint32_t)sizeof(struct ipc_cache_entry));
-    if (!in_range(hash_kb) || !in_range(cache_kb) || spi_slots < MIN_SLOTS || spi_slots > 1u << 30 || cache_slots > 1u << 26 ||
-        config->hold_bytes > HOLD_BYTES_MAX)
+    uint32_t cache_slots =
+        or_default(config->cache_slots, cache_kb * KB / 2 / (uint32_t)sizeof(struct ipc_cache_entry));
+    if (!in_range(hash_kb) || !in_range(cache_kb) || spi_slots < MIN_SLOTS || spi_slots > 1u << 30 ||
+        cache_slots > 1u << 26 || config->hold_bytes > HOLD_BYTES_MAX)
         return IPC_E(INVALID);
     ipc_driver *d = calloc(1, sizeof *d);
-    if (!d)
-        return IPC_E(NO_MEMORY);
+    if (!d) return IPC_E(NO_MEMORY);
     memcpy(d->seed, config->seed, sizeof d->seed);
     d->random = ipc_mix(d->seed[0]) ^ d->seed[1];
     for (int i = 0; i < 2; i++)
@@ -37,7 +37,8 @@ int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out) 
     d->hold_packets = or_default(config->hold_packets, HOLD_PACKETS);
     d->hold_bytes = or_default(config->hold_bytes, HOLD_BYTES);
     d->held = malloc(d->hold_bytes);
-    if (!d->held || ipc_cache_create(d, cache_slots) < 0 || ipc_spi_table_create(&d->spi, spi_slots, d->seed) < 0) {
+    if (!d->held || ipc_cache_create(d, cache_slots) < 0 ||
+        ipc_spi_table_create(&d->spi, spi_slots, d->seed) < 0) {
         ipc_driver_destroy(d);
         return IPC_E(NO_MEMORY);
     }
@@ -46,18 +47,15 @@ int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out) 
 }
 
 void ipc_driver_destroy(ipc_driver *d) {
-    if (!d)
-        return;
+    if (!d) return;
     ipc_sa_destroy_all(d);
     for (unsigned i = 0; i < sizeof d->engine / sizeof *d->engine; i++)
-        if (d->engine[i])
-            ipc_crypto_backend(i)->engine_destroy(d->engine[i]);
+        if (d->engine[i]) ipc_crypto_backend(i)->engine_destroy(d->engine[i]);
     ipc_spi_table_destroy(&d->spi);
     ipc_spi_table_destroy(&d->spi_overflow);
     free(d->cache);
     free(d->filters);
-    if (d->held)
-        ipc_wipe(d->held, d->hold_bytes); /* clear text that waited */
+    if (d->held) ipc_wipe(d->held, d->hold_bytes); /* clear text that waited */
     free(d->held);
     free(d);
 }

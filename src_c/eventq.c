@@ -11,16 +11,14 @@ int ipc_eventq_push(struct ipc_eventq *q, const struct ipc_event *event) {
     if (q->count == q->size) {
         size_t size = q->size ? q->size * 2 : 64;
         struct ipc_queued *heap = realloc(q->heap, size * sizeof *heap);
-        if (!heap)
-            return IPC_E(NO_MEMORY);
+        if (!heap) return IPC_E(NO_MEMORY);
         q->heap = heap;
         q->size = size;
     }
     struct ipc_queued item = {.event = *event, .serial = q->serial++};
     if (event->length) {
         item.bytes = malloc(event->length);
-        if (!item.bytes)
-            return IPC_E(NO_MEMORY);
+        if (!item.bytes) return IPC_E(NO_MEMORY);
         memcpy(item.bytes, event->packet, event->length);
         item.event.packet = item.bytes;
     }
@@ -39,17 +37,13 @@ struct ipc_queued ipc_eventq_pop(struct ipc_eventq *q) {
     size_t at = 0;
     for (;;) {
         size_t child = 2 * at + 1;
-        if (child >= q->count)
-            break;
-        if (child + 1 < q->count && before(&q->heap[child + 1], &q->heap[child]))
-            child++;
-        if (!before(&q->heap[child], &last))
-            break;
+        if (child >= q->count) break;
+        if (child + 1 < q->count && before(&q->heap[child + 1], &q->heap[child])) child++;
+        if (!before(&q->heap[child], &last)) break;
         q->heap[at] = q->heap[child];
         at = child;
     }
-    if (q->count)
-        q->heap[at] = last;
+    if (q->count) q->heap[at] = last;
     q->timers -= top.event.kind == IPC_EVENT_TIMER;
     return top;
 }

@@ -12,7 +12,8 @@ static int matches(const struct ipc_filter *f, enum ipc_direction direction, con
 }
 
 int ipc_sa_covers(const struct ipc_sa_hot *sa, const struct ipc_flow *flow) {
-    return (flow->source & sa->source_mask) == sa->source && (flow->destination & sa->destination_mask) == sa->destination &&
+    return (flow->source & sa->source_mask) == sa->source &&
+           (flow->destination & sa->destination_mask) == sa->destination &&
            (sa->protocol == 0 || sa->protocol == flow->protocol) &&
            (sa->source_port == 0 || sa->source_port == flow->source_port) &&
            (sa->destination_port == 0 || sa->destination_port == flow->destination_port);
@@ -20,7 +21,8 @@ int ipc_sa_covers(const struct ipc_sa_hot *sa, const struct ipc_flow *flow) {
 
 /* KB 253169: what Windows 2000 never matches against filters. */
 int ipc_flow_exempt(const struct ipc_flow *flow) {
-    if (flow->destination >= 0xe0000000u) /* multicast 224/4; limited broadcast (240/4 is not unicast either) */
+    if (flow->destination >=
+        0xe0000000u) /* multicast 224/4; limited broadcast (240/4 is not unicast either) */
         return 1;
     if (flow->protocol == IPC_PROTO_UDP)
         return flow->destination_port == IPC_PORT_IKE || flow->source_port == IPC_PORT_KERBEROS ||
@@ -30,11 +32,11 @@ int ipc_flow_exempt(const struct ipc_flow *flow) {
     return flow->protocol == IPC_PROTO_RSVP;
 }
 
-static void walk(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter, uint32_t *sa) {
+static void walk(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter,
+                 uint32_t *sa) {
     *filter = *sa = IPC_NONE;
     for (uint32_t i = 0; i < d->filter_count; i++) {
-        if (!matches(&d->filters[i].filter, direction, flow))
-            continue;
+        if (!matches(&d->filters[i].filter, direction, flow)) continue;
         *filter = i;
         if (direction == IPC_OUTBOUND)
             for (uint32_t s = d->filters[i].newest; s != IPC_NONE; s = ipc_ctl(d, s)->next)
@@ -46,14 +48,16 @@ static void walk(ipc_driver *d, enum ipc_direction direction, const struct ipc_f
     }
 }
 
-static struct ipc_cache_entry *entry_of(const ipc_driver *d, enum ipc_direction direction, const uint64_t key[2]) {
+static struct ipc_cache_entry *entry_of(const ipc_driver *d, enum ipc_direction direction,
+                                        const uint64_t key[2]) {
     unsigned __int128 product = (unsigned __int128)(key[0] ^ d->seed[0]) * (key[1] ^ d->seed[1]);
     uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
     uint64_t slot = (hash >> 32) * d->cache_slots >> 32;
     return &d->cache[slot + (direction == IPC_INBOUND ? d->cache_slots : 0)];
 }
 
-void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter, uint32_t *sa) {
+void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter,
+                uint32_t *sa) {
     if (IPC_UNLIKELY(d->cache_off)) {
         walk(d, direction, flow, filter, sa);
         return;
@@ -91,8 +95,7 @@ void ipc_cache_invalidate(ipc_driver *d) {
 
 int ipc_cache_create(ipc_driver *d, uint32_t slots) {
     d->cache = aligned_alloc(64, ((size_t)slots * 2 * sizeof *d->cache + 63) / 64 * 64);
-    if (!d->cache)
-        return IPC_E(NO_MEMORY);
+    if (!d->cache) return IPC_E(NO_MEMORY);
     memset(d->cache, 0, (size_t)slots * 2 * sizeof *d->cache);
     d->cache_slots = slots;
     d->generation = 1;
@@ -103,8 +106,7 @@ int ipc_driver_set_filters(ipc_driver *d, const struct ipc_filter *filters, uint
     struct ipc_filter_state *states = NULL;
     if (count) {
         states = calloc(count, sizeof *states);
-        if (!states)
-            return IPC_E(NO_MEMORY);
+        if (!states) return IPC_E(NO_MEMORY);
     }
     for (uint32_t i = 0; i < count; i++) {
         const struct ipc_filter *f = &filters[i];
@@ -130,8 +132,7 @@ uint32_t ipc_driver_filter_count(const ipc_driver *d) {
 }
 
 int ipc_driver_filter(const ipc_driver *d, uint32_t index, struct ipc_filter *filter, uint64_t *packets) {
-    if (index >= d->filter_count)
-        return IPC_E(NOT_FOUND);
+    if (index >= d->filter_count) return IPC_E(NOT_FOUND);
     *filter = d->filters[index].filter;
     *packets = d->filters[index].packets;
     return 0;

@@ -11,8 +11,7 @@ int ipc_upcall_post(ipc_driver *d, const struct ipc_upcall *upcall) {
 }
 
 int ipc_upcall_next(ipc_driver *d, struct ipc_upcall *upcall) {
-    if (d->upcall_head == d->upcall_tail)
-        return 0;
+    if (d->upcall_head == d->upcall_tail) return 0;
     *upcall = d->upcall[d->upcall_tail++ % IPC_UPCALLS];
     return 1;
 }
@@ -48,7 +47,8 @@ static uint32_t find_pending(const ipc_driver *d, uint32_t reference, uint32_t s
     return IPC_NONE;
 }
 
-static int post_acquire(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow, ipc_time now) {
+static int post_acquire(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow,
+                        ipc_time now) {
     struct ipc_upcall u = {
         .time = now,
         .filter = f->reference,
@@ -65,29 +65,28 @@ static int post_acquire(ipc_driver *d, const struct ipc_filter *f, const struct 
     return posted;
 }
 
-/* The acquire that a packet waits for: one that is under way, or a new one if there is room for it and its upcall. */
-static uint32_t pending_for(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow, uint32_t source,
-                            uint32_t destination, ipc_time now) {
+/* The acquire that a packet waits for: one that is under way, or a new one if there is room for it and its
+ * upcall. */
+static uint32_t pending_for(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow,
+                            uint32_t source, uint32_t destination, ipc_time now) {
     uint32_t i = find_pending(d, f->reference, source, destination);
-    if (i != IPC_NONE && !d->pending[i].ready)
-        return i;
+    if (i != IPC_NONE && !d->pending[i].ready) return i;
     if (i != IPC_NONE) {
         /* Its SA came and went again before the packets were released. */
-        if (!post_acquire(d, f, flow, now))
-            return IPC_NONE;
+        if (!post_acquire(d, f, flow, now)) return IPC_NONE;
         d->pending[i].ready = 0;
         return i;
     }
     for (i = 0; i < IPC_PENDING_MAX && d->pending[i].used;)
         i++;
-    if (i == IPC_PENDING_MAX || !post_acquire(d, f, flow, now))
-        return IPC_NONE;
-    d->pending[i] = (struct ipc_pending){.reference = f->reference, .source = source, .destination = destination, .used = 1};
+    if (i == IPC_PENDING_MAX || !post_acquire(d, f, flow, now)) return IPC_NONE;
+    d->pending[i] = (struct ipc_pending){
+        .reference = f->reference, .source = source, .destination = destination, .used = 1};
     return i;
 }
 
-enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *flow, const uint8_t *packet, uint32_t length,
-                         ipc_time now) {
+enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *flow, const uint8_t *packet,
+                         uint32_t length, ipc_time now) {
     const struct ipc_filter *f = &d->filters[filter].filter;
     /* Transport mode SAs are host to host, so each pair of hosts is a negotiation of its own. */
     uint32_t source = f->tunnel ? 0 : flow->source, destination = f->tunnel ? 0 : flow->destination;
@@ -107,21 +106,19 @@ enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *
 void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *c) {
     for (uint32_t i = 0; i < IPC_PENDING_MAX; i++) {
         struct ipc_pending *p = &d->pending[i];
-        if (!p->used || p->reference != c->filter)
-            continue;
-        int covers = c->mode == IPC_TUNNEL || (((p->source ^ c->inner_source) & c->inner_source_mask) == 0 &&
-                                               ((p->destination ^ c->inner_destination) & c->inner_destination_mask) == 0);
-        if (!covers)
-            continue;
+        if (!p->used || p->reference != c->filter) continue;
+        int covers = c->mode == IPC_TUNNEL ||
+                     (((p->source ^ c->inner_source) & c->inner_source_mask) == 0 &&
+                      ((p->destination ^ c->inner_destination) & c->inner_destination_mask) == 0);
+        if (!covers) continue;
         p->ready = 1;
-        if (p->packets == 0)
-            p->used = 0;
+        if (p->packets == 0) p->used = 0;
     }
 }
 
 /*
- * Takes the packets of ready (or of one) acquires out of the store, in order, and closes the gaps. With a burst they move there until it
- * is full; without one they are dropped.
+ * Takes the packets of ready (or of one) acquires out of the store, in order, and closes the gaps. With a
+ * burst they move there until it is full; without one they are dropped.
  */
 static uint32_t take(ipc_driver *d, uint32_t only, struct ipc_burst *burst, ipc_time now) {
     uint32_t taken = 0, kept = 0;
@@ -130,19 +127,16 @@ static uint32_t take(ipc_driver *d, uint32_t only, struct ipc_burst *burst, ipc_
         memcpy(&h, d->held + at, sizeof h);
         struct ipc_pending *p = &d->pending[h.pending];
         int wanted = only == IPC_NONE ? p->ready : h.pending == only;
-        if (wanted && burst && burst->count == burst->capacity)
-            wanted = 0;
+        if (wanted && burst && burst->count == burst->capacity) wanted = 0;
         if (wanted) {
             if (!burst)
                 d->counters.status_outbound[IPC_NEGOTIATION_FAILED]++;
             else if (ipc_burst_add(burst, d->held + at + sizeof h, h.length, now) < 0)
                 d->counters.status_outbound[IPC_TOO_BIG]++;
             taken++;
-            if (--p->packets == 0)
-                p->used = 0;
+            if (--p->packets == 0) p->used = 0;
         } else {
-            if (kept != at)
-                memmove(d->held + kept, d->held + at, h.size);
+            if (kept != at) memmove(d->held + kept, d->held + at, h.size);
             kept += h.size;
         }
         at += h.size;
@@ -157,10 +151,8 @@ uint32_t ipc_release(ipc_driver *d, struct ipc_burst *burst, ipc_time now) {
 
 uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_ipv4 source, ipc_ipv4 destination) {
     uint32_t i = find_pending(d, filter, source, destination);
-    if (i == IPC_NONE)
-        i = find_pending(d, filter, 0, 0); /* a tunnel's */
-    if (i == IPC_NONE)
-        return 0;
+    if (i == IPC_NONE) i = find_pending(d, filter, 0, 0); /* a tunnel's */
+    if (i == IPC_NONE) return 0;
     uint32_t dropped = take(d, i, NULL, 0);
     d->pending[i].used = 0;
     return dropped;

@@ -13,7 +13,8 @@
 #define IPC_NONE        UINT32_MAX
 
 /*
- * What packets touch of an SA: two lines that the loops only read, one that they write. The control record (struct ipc_sa_ctl) stays cold.
+ * What packets touch of an SA: two lines that the loops only read, one that they write. The control record
+ * (struct ipc_sa_ctl) stays cold.
  */
 struct ipc_sa_hot {
     /* read */
@@ -55,9 +56,9 @@ _Static_assert(offsetof(struct ipc_sa_hot, bytes) == 128, "the written line begi
 struct ipc_sa_ctl {
     struct ipc_sa_config config;
     void *key;
-    uint64_t serial;       /* order of creation */
-    uint32_t next;         /* next older outbound SA of the same filter; next free record */
-    uint32_t generation;   /* of the index; even: free, odd: in use */
+    uint64_t serial;     /* order of creation */
+    uint32_t next;       /* next older outbound SA of the same filter; next free record */
+    uint32_t generation; /* of the index; even: free, odd: in use */
     uint64_t small_window[2];
 };
 
@@ -153,7 +154,8 @@ static inline uint64_t ipc_random(uint64_t *state) {
 }
 
 /* header_cache + filter.c: the decision for a flow. Fills *filter and *sa (IPC_NONE when there is none). */
-void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter, uint32_t *sa);
+void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter,
+                uint32_t *sa);
 int ipc_flow_exempt(const struct ipc_flow *flow);
 int ipc_sa_covers(const struct ipc_sa_hot *sa, const struct ipc_flow *flow);
 /* Every change of a filter or an SA makes all cached decisions stale. */
@@ -165,8 +167,8 @@ void ipc_sa_link_all(ipc_driver *d);
 void ipc_sa_destroy_all(ipc_driver *d);
 
 /* hold.c */
-enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *flow, const uint8_t *packet, uint32_t length,
-                         ipc_time now);
+enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *flow, const uint8_t *packet,
+                         uint32_t length, ipc_time now);
 void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *config);
 
 /* upcall.c (in hold.c): 1 when queued */

@@ -1,4 +1,5 @@
-/* One direction of an Ethernet link: serialisation bit by bit in virtual time, and the frames in flight. Private. */
+/* One direction of an Ethernet link: serialisation bit by bit in virtual time, and the frames in flight.
+ * Private. */
 #ifndef IPC_LINK_H
 #define IPC_LINK_H
 
@@ -17,14 +18,15 @@ struct ipc_wire {
     uint64_t rate;
     ipc_time delay, free_at; /* next frame may start */
     uint64_t fraction;       /* of free_at, in 1/rate ns */
-    uint8_t *bytes;          /* records in order of start: [head, used) in flight, [captured, used) not yet in the capture */
+    uint8_t *bytes; /* records in order of start: [head, used) in flight, [captured, used) not yet in the
+                       capture */
     size_t head, captured, used, size;
     struct ipc_link_counters counters;
 };
 
 /* Puts a frame (header, layer 3) at the end of the queue at `now`. IPC_E(NO_MEMORY). */
-int ipc_wire_send(struct ipc_wire *wire, const uint8_t *l2, uint32_t l2_length, uint16_t ethertype, const uint8_t *l3,
-                  uint32_t l3_length, ipc_time now);
+int ipc_wire_send(struct ipc_wire *wire, const uint8_t *l2, uint32_t l2_length, uint16_t ethertype,
+                  const uint8_t *l3, uint32_t l3_length, ipc_time now);
 void ipc_wire_destroy(struct ipc_wire *wire);
 
 static inline uint64_t ipc_wire_length(uint32_t frame) {

@@ -4,14 +4,12 @@
 #include "ipsec_core/types.h"
 
 const char *ipc_strerror(int code) {
-    static const char *const text[] = {
-        "success",
+    static const char *const text[] = {"success",
 #define X(name, line) line,
-        IPC_ERROR_LIST(X)
+                                       IPC_ERROR_LIST(X)
 #undef X
     };
-    if (code > 0)
-        code = 0;
+    if (code > 0) code = 0;
     return -code < IPC_ERROR_COUNT_ ? text[-code] : "unknown error";
 }
 
@@ -44,7 +42,8 @@ static const struct {
 #undef X
 };
 #define COUNTERS (sizeof counters / sizeof *counters)
-_Static_assert(offsetof(struct ipc_counters, status_outbound) == COUNTERS * sizeof(uint64_t), "counters come first");
+_Static_assert(offsetof(struct ipc_counters, status_outbound) == COUNTERS * sizeof(uint64_t),
+               "counters come first");
 
 unsigned ipc_counter_count(void) {
     return COUNTERS;

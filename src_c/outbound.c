@@ -8,13 +8,15 @@
 /* Pad bytes are 1, 2, 3, ... (RFC 2406 2.4). */
 static const uint8_t padding[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
-/* Takes the next sequence number and the packet's bytes from the SA, or says why not. Numbers never wrap (RFC 2406 3.3.3). */
-static enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint32_t index, uint32_t payload, ipc_time now) {
+/* Takes the next sequence number and the packet's bytes from the SA, or says why not. Numbers never wrap (RFC
+ * 2406 3.3.3). */
+static enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint32_t index, uint32_t payload,
+                               ipc_time now) {
     uint64_t bytes = sa->bytes + payload;
     /* Rekey 2^20 numbers before the end: at a million packets a second still a second to negotiate in. */
-    if (IPC_UNLIKELY(bytes >= sa->soft_bytes || sa->out.sequence >= UINT32_MAX - (UINT32_C(1) << 20) || sa->dead)) {
-        if (sa->dead)
-            return IPC_EXPIRED;
+    if (IPC_UNLIKELY(bytes >= sa->soft_bytes || sa->out.sequence >= UINT32_MAX - (UINT32_C(1) << 20) ||
+                     sa->dead)) {
+        if (sa->dead) return IPC_EXPIRED;
         if (bytes > sa->hard_bytes) {
             sa->dead = 1;
             ipc_upcall_sa(d, IPC_UPCALL_EXPIRED, index, now);
@@ -24,8 +26,7 @@ static enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint32_t in
             sa->rekeying = 1;
             ipc_upcall_sa(d, IPC_UPCALL_REKEY, index, now);
         }
-        if (sa->out.sequence == UINT32_MAX)
-            return IPC_SEQUENCE_EXHAUSTED;
+        if (sa->out.sequence == UINT32_MAX) return IPC_SEQUENCE_EXHAUSTED;
     }
     sa->bytes = bytes;
     sa->packets++;
@@ -34,25 +35,24 @@ static enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint32_t in
 }
 
 /* Builds the ESP packet around the payload, in place, all but the encryption. */
-static enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, const struct ipc_flow *flow,
-                                   uint32_t header, struct ipc_crypto_op *op) {
+static enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
+                                   const struct ipc_flow *flow, uint32_t header, struct ipc_crypto_op *op) {
     struct ipc_sa_hot *sa = ipc_hot(d, index);
     uint8_t *packet = ipc_burst_packet(b, i);
     uint32_t length = b->length[i];
     int tunnel = sa->mode == IPC_TUNNEL;
-    if (!tunnel && flow->fragment)
-        return IPC_FRAGMENT;
+    if (!tunnel && flow->fragment) return IPC_FRAGMENT;
     uint32_t outer = tunnel ? IPC_IPV4_HEADER : header;
     uint32_t payload = tunnel ? length : length - header;
     uint32_t pad = (0u - (payload + IPC_ESP_TRAILER)) & sa->pad_mask;
     uint32_t front = (tunnel ? IPC_IPV4_HEADER : 0) + IPC_ESP_HEADER + sa->iv_length;
     uint32_t back = pad + IPC_ESP_TRAILER + sa->icv_length;
     uint32_t slot = i * b->stride;
-    if (b->offset[i] - slot < front || b->offset[i] - slot + length + back > b->stride || length + front + back > IPC_PACKET_MAX)
+    if (b->offset[i] - slot < front || b->offset[i] - slot + length + back > b->stride ||
+        length + front + back > IPC_PACKET_MAX)
         return IPC_TOO_BIG;
     enum ipc_status status = reserve(d, sa, index, payload, b->time[i]);
-    if (status != IPC_PROTECTED)
-        return status;
+    if (status != IPC_PROTECTED) return status;
 
     uint8_t *start = packet - front;
     uint8_t next_header;
@@ -84,7 +84,8 @@ static enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t 
     op->text_length = payload + pad + IPC_ESP_TRAILER;
     op->icv = op->text + op->text_length;
     /* A counter for GCM, which must never repeat (RFC 4106 3.1); for CBC any value, see crypto.h. */
-    ipc_store64(op->iv, sa->integrity == IPC_INTEGRITY_NONE ? sa->out.sequence : ipc_random(&sa->out.iv_state));
+    ipc_store64(op->iv,
+                sa->integrity == IPC_INTEGRITY_NONE ? sa->out.sequence : ipc_random(&sa->out.iv_state));
     memcpy(op->text + payload, padding, pad);
     op->text[payload + pad] = (uint8_t)pad;
     op->text[payload + pad + 1] = next_header;
@@ -105,20 +106,17 @@ static enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint32_t i, 
     case IPC_PARSE_MALFORMED: return IPC_MALFORMED;
     default: break;
     }
-    if (ipc_flow_exempt(&flow))
-        return IPC_EXEMPT;
+    if (ipc_flow_exempt(&flow)) return IPC_EXEMPT;
     ipc_decide(d, IPC_OUTBOUND, &flow, &filter, &sa);
     b->filter[i] = filter;
-    if (filter == IPC_NONE)
-        return IPC_NO_FILTER;
+    if (filter == IPC_NONE) return IPC_NO_FILTER;
     d->filters[filter].packets++;
     switch (d->filters[filter].filter.action) {
     case IPC_BLOCK: return IPC_BLOCKED;
     case IPC_NEGOTIATE: break;
     default: return IPC_PERMITTED;
     }
-    if (sa == IPC_NONE)
-        return ipc_hold(d, filter, &flow, packet, b->length[i], b->time[i]);
+    if (sa == IPC_NONE) return ipc_hold(d, filter, &flow, packet, b->length[i], b->time[i]);
     b->sa[i] = sa;
     return encapsulate(d, b, i, sa, &flow, header, op);
 }
@@ -135,8 +133,7 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
         b->sa[i] = IPC_NO_SA;
         b->filter[i] = IPC_NO_FILTER_INDEX;
         enum ipc_status status = classify(d, b, i, &d->ops[ops]);
-        if (status == IPC_PROTECTED)
-            d->op_packet[ops++] = (uint16_t)i;
+        if (status == IPC_PROTECTED) d->op_packet[ops++] = (uint16_t)i;
         passed += ipc_status_verdict(status) == IPC_VERDICT_PASS;
         b->status[i] = (uint8_t)status;
         d->counters.status_outbound[status]++;

@@ -9,7 +9,14 @@
 #define IPC_ESP_HEADER  8u
 #define IPC_ESP_TRAILER 2u
 
-enum { IPC_PROTO_ICMP = 1, IPC_PROTO_IPV4 = 4, IPC_PROTO_TCP = 6, IPC_PROTO_UDP = 17, IPC_PROTO_RSVP = 46, IPC_PROTO_ESP = 50 };
+enum {
+    IPC_PROTO_ICMP = 1,
+    IPC_PROTO_IPV4 = 4,
+    IPC_PROTO_TCP = 6,
+    IPC_PROTO_UDP = 17,
+    IPC_PROTO_RSVP = 46,
+    IPC_PROTO_ESP = 50
+};
 enum { IPC_PORT_KERBEROS = 88, IPC_PORT_IKE = 500 };
 
 #define IPC_FRAGMENT_BITS 0x3fffu /* MF and offset */
@@ -18,21 +25,28 @@ enum { IPC_PORT_KERBEROS = 88, IPC_PORT_IKE = 500 };
 static inline uint16_t ipc_load16(const uint8_t *p) {
     return (uint16_t)(p[0] << 8 | p[1]);
 }
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#    define IPC_BE32(v) __builtin_bswap32(v)
+#    define IPC_BE64(v) __builtin_bswap64(v)
+#else
+#    define IPC_BE32(v) (v)
+#    define IPC_BE64(v) (v)
+#endif
 static inline uint32_t ipc_load32(const uint8_t *p) {
     uint32_t v;
     memcpy(&v, p, 4);
-    return __builtin_bswap32(v);
+    return IPC_BE32(v);
 }
 static inline void ipc_store16(uint8_t *p, uint32_t v) {
     p[0] = (uint8_t)(v >> 8);
     p[1] = (uint8_t)v;
 }
 static inline void ipc_store32(uint8_t *p, uint32_t v) {
-    v = __builtin_bswap32(v);
+    v = IPC_BE32(v);
     memcpy(p, &v, 4);
 }
 static inline void ipc_store64(uint8_t *p, uint64_t v) {
-    v = __builtin_bswap64(v);
+    v = IPC_BE64(v);
     memcpy(p, &v, 8);
 }
 
@@ -49,17 +63,14 @@ _Static_assert(sizeof(struct ipc_flow) == 16, "the header cache compares flows a
 enum ipc_parse { IPC_PARSE_OK, IPC_PARSE_NOT_IPV4, IPC_PARSE_MALFORMED };
 
 /* Checks the header against the buffer, cuts link padding off `*length`, and fills the flow. */
-static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, struct ipc_flow *flow, uint32_t *header) {
-    if (*length < 1)
-        return IPC_PARSE_MALFORMED;
-    if (p[0] >> 4 != 4)
-        return IPC_PARSE_NOT_IPV4;
+static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, struct ipc_flow *flow,
+                                            uint32_t *header) {
+    if (*length < 1) return IPC_PARSE_MALFORMED;
+    if (p[0] >> 4 != 4) return IPC_PARSE_NOT_IPV4;
     uint32_t ihl = (p[0] & 15u) * 4;
-    if (*length < IPC_IPV4_HEADER || ihl < IPC_IPV4_HEADER)
-        return IPC_PARSE_MALFORMED;
+    if (*length < IPC_IPV4_HEADER || ihl < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;
     uint32_t total = ipc_load16(p + 2);
-    if (total < ihl || total > *length)
-        return IPC_PARSE_MALFORMED;
+    if (total < ihl || total > *length) return IPC_PARSE_MALFORMED;
     *length = total;
     *header = ihl;
     uint32_t fragment = ipc_load16(p + 6) & IPC_FRAGMENT_BITS;
@@ -77,7 +88,8 @@ static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, 
     return IPC_PARSE_OK;
 }
 
-/* RFC 1071 over an IPv4 header of `length` bytes (a multiple of 4) whose checksum field is counted as it stands. */
+/* RFC 1071 over an IPv4 header of `length` bytes (a multiple of 4) whose checksum field is counted as it
+ * stands. */
 static inline uint16_t ipc_header_sum(const uint8_t *p, uint32_t length) {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < length; i += 4) {

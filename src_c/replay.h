@@ -1,7 +1,7 @@
 /*
- * Anti-replay window (RFC 2401 appendix C; block-wise as RFC 6479): a ring of bits at least one word longer than the window, so that moving the right
- * edge clears whole words and never shifts. The window itself is exact: number `top - window` is left of it.
- * Private.
+ * Anti-replay window (RFC 2401 appendix C; block-wise as RFC 6479): a ring of bits at least one word longer
+ * than the window, so that moving the right edge clears whole words and never shifts. The window itself is
+ * exact: number `top - window` is left of it. Private.
  */
 #ifndef IPC_REPLAY_H
 #define IPC_REPLAY_H
@@ -27,10 +27,8 @@ static inline uint32_t ipc_window_words(uint32_t size) {
 static inline int ipc_window_check(const struct ipc_window *w, uint64_t number) {
     if (number == 0) /* RFC 2406 3.3.3: the first packet has number 1 */
         return 0;
-    if (w->size == 0 || number > w->top)
-        return 1;
-    if (w->top - number >= w->size)
-        return 0;
+    if (w->size == 0 || number > w->top) return 1;
+    if (w->top - number >= w->size) return 0;
     return !(w->bits[number >> 6 & w->mask] >> (number & 63) & 1);
 }
 
@@ -41,8 +39,7 @@ static inline void ipc_window_count_lost(struct ipc_window *w, uint64_t top) {
     uint64_t seen_to = to < w->top ? to : w->top;
     for (uint64_t number = from; number <= seen_to; number++)
         w->lost += !(w->bits[number >> 6 & w->mask] >> (number & 63) & 1);
-    if (to > w->top)
-        w->lost += to - w->top;
+    if (to > w->top) w->lost += to - w->top;
 }
 
 /* Marks a number that passed ipc_window_check, after its ICV was found good. */
@@ -54,8 +51,7 @@ static inline void ipc_window_advance(struct ipc_window *w, uint64_t number) {
     if (number > w->top) {
         ipc_window_count_lost(w, number);
         uint64_t first = (w->top >> 6) + 1, last = number >> 6;
-        if (last - first > w->mask && last >= first)
-            first = last - w->mask;
+        if (last - first > w->mask && last >= first) first = last - w->mask;
         for (uint64_t word = first; word <= last; word++)
             w->bits[word & w->mask] = 0;
         w->top = number;

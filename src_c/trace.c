@@ -21,6 +21,7 @@
 #define MAX_TAGS    2
 #define SLL         16u
 #define SLL2        20u
+#define IPV6_HEADER 40u
 
 enum { TYPE_IPV6 = 0x86dd, TYPE_VLAN = 0x8100, TYPE_SERVICE_VLAN = 0x88a8 };
 enum { SLL_BROADCAST = 1 };
@@ -156,6 +157,15 @@ static void make_mac(uint8_t *mac, ipc_ipv4 address, int broadcast) {
     }
 }
 
+/* One MAC address per IPv6 address, RFC 2464 7 for a group. */
+static void make_mac_ipv6(uint8_t *mac, const uint8_t *address) {
+    uint32_t folded = 0;
+    for (uint32_t i = 0; i < 16; i += 4)
+        folded ^= ipc_load32(address + i) * (2 * i + 1);
+    ipc_store16(mac, address[0] == 0xff ? 0x3333 : 0x0206);
+    ipc_store32(mac + 2, address[0] == 0xff ? ipc_load32(address + 12) : folded);
+}
+
 static int is_unicast(ipc_ipv4 address) {
     return address != 0 && address < 0xe0000000u;
 }
@@ -217,6 +227,11 @@ static int add_frame(ipc_trace *t, struct ipc_table *table, int type, const uint
     uint8_t *frame = t->block + t->used;
     if (t->ethernet) {
         memcpy(frame, p, l2);
+    } else if (ethertype == TYPE_IPV6 && here >= IPV6_HEADER) {
+        make_mac_ipv6(frame, packet + 24);
+        make_mac_ipv6(frame + 6, packet + 8);
+        ipc_store16(frame + 12, link.ethertype);
+        memcpy(frame + ETHERNET, p + link.skip, l2 - ETHERNET);
     } else {
         make_mac(frame, ipv4 ? ipc_load32(packet + 16) : 0, link.broadcast);
         make_mac(frame + 6, ipv4 ? ipc_load32(packet + 12) : 0, 0);
@@ -332,6 +347,7 @@ void ipc_trace_destroy(ipc_trace *t) {
     free(t->block);
     free(t->frames);
     free(t->conversations);
+    free(t->macs.entries);
     free(t);
 }
 

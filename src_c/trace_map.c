@@ -14,6 +14,10 @@
 #define ICMP_HEADER        8u
 #define TCP_CHECKSUM       16u
 #define UDP_CHECKSUM       6u
+#define ETHERTYPE_ARP      0x0806u
+#define ARP_LENGTH         28u
+#define ARP_SENDER         14u /* protocol addresses */
+#define ARP_TARGET         24u
 
 struct mapping {
     const struct ipc_host_map *maps;
@@ -103,20 +107,25 @@ static void rewrite(const struct mapping *m, ipc_trace *t, const struct ipc_trac
     }
 }
 
-/* --- who sends what to whom --- */
-
-static uint64_t mac_key(const uint8_t *mac) {
-    return (uint64_t)1 << 48 | (uint64_t)ipc_load16(mac) << 32 | ipc_load32(mac + 2);
+/* ARP for IPv4 over Ethernet (RFC 826) names addresses, too. */
+static void rewrite_arp(const struct mapping *m, uint8_t *arp, uint32_t length) {
+    static const uint8_t ipv4_over_ethernet[6] = {0, 1, 8, 0, 6, 4};
+    if (length < ARP_LENGTH || memcmp(arp, ipv4_over_ethernet, sizeof ipv4_over_ethernet) != 0) return;
+    ipc_store32(arp + ARP_SENDER, new_address(m, ipc_load32(arp + ARP_SENDER)));
+    ipc_store32(arp + ARP_TARGET, new_address(m, ipc_load32(arp + ARP_TARGET)));
 }
 
-static int learn_macs(const ipc_trace *t, const struct mapping *m, struct ipc_table *macs) {
+/* --- who sends what to whom --- */
+
+static int learn_macs(ipc_trace *t, const struct mapping *m) {
+    if (t->macs.used) return 0; /* assigned by the caller */
     for (size_t i = 0; i < t->count; i++) {
         const struct ipc_trace_frame *frame = &t->frames[i];
         const uint8_t *bytes = t->block + frame->offset;
         if (frame->ethertype != IPC_ETHERTYPE_IPV4) continue;
         const struct ipc_host_map *host = host_of(m, ipc_load32(bytes + frame->l2_length + 12));
         if (!host) continue;
-        uint32_t *computer = ipc_table_at(macs, mac_key(bytes + 6));
+        uint32_t *computer = ipc_table_at(&t->macs, ipc_mac_key(bytes + 6));
         if (!computer) return IPC_E(NO_MEMORY);
         *computer = *computer == IPC_TABLE_NONE || *computer == host->computer ? host->computer : AMBIGUOUS;
     }
@@ -124,8 +133,7 @@ static int learn_macs(const ipc_trace *t, const struct mapping *m, struct ipc_ta
 }
 
 /* Sets `from` and `to`; 0 when the frame does not travel. */
-static int choose(const ipc_trace *t, const struct mapping *m, const struct ipc_table *macs,
-                  struct ipc_trace_frame *frame) {
+static int choose(const ipc_trace *t, const struct mapping *m, struct ipc_trace_frame *frame) {
     const uint8_t *bytes = t->block + frame->offset, *packet = bytes + frame->l2_length;
     int group = bytes[0] & 1;
     uint32_t from = IPC_TABLE_NONE, to = IPC_TABLE_NONE;
@@ -137,8 +145,8 @@ static int choose(const ipc_trace *t, const struct mapping *m, const struct ipc_
         if (sender) from = sender->computer;
         if (receiver) to = receiver->computer;
     } else {
-        from = ipc_table_get(macs, mac_key(bytes + 6));
-        to = ipc_table_get(macs, mac_key(bytes));
+        from = ipc_table_get(&t->macs, ipc_mac_key(bytes + 6));
+        to = ipc_table_get(&t->macs, ipc_mac_key(bytes));
     }
     if (from > UINT8_MAX || (!group && (to > UINT8_MAX || to == from))) return 0;
     frame->from = (uint8_t)from;
@@ -231,18 +239,20 @@ static int join(ipc_trace *t, const struct mapping *m, struct pieces *pieces) {
     return 0;
 }
 
-static int build(ipc_trace *t, const struct mapping *m, struct ipc_table *macs, struct pieces *pieces) {
-    int code = t->ethernet && t->others ? learn_macs(t, m, macs) : 0;
+static int build(ipc_trace *t, const struct mapping *m, struct pieces *pieces) {
+    int code = t->ethernet && t->others ? learn_macs(t, m) : 0;
     if (code) return code;
     size_t kept = 0, fragments = 0;
     for (size_t i = 0; i < t->count; i++) {
         struct ipc_trace_frame frame = t->frames[i];
-        if (!choose(t, m, macs, &frame)) continue;
+        if (!choose(t, m, &frame)) continue;
         t->frames[kept++] = frame;
         if (m->reassemble && is_fragment(t, &frame)) {
             fragments++;
         } else if (frame.ethertype == IPC_ETHERTYPE_IPV4) {
             rewrite(m, t, &frame);
+        } else if (frame.ethertype == ETHERTYPE_ARP) {
+            rewrite_arp(m, t->block + frame.offset + frame.l2_length, frame.l3_length);
         }
     }
     t->stats.unmapped = t->count - kept;
@@ -270,10 +280,8 @@ static int build(ipc_trace *t, const struct mapping *m, struct ipc_table *macs, 
 int ipc_trace_map(ipc_trace *t, const struct ipc_host_map *maps, size_t count, int reassemble) {
     if (t->mapped) return IPC_E(INVALID);
     const struct mapping m = {maps, count, reassemble};
-    struct ipc_table macs = {0};
     struct pieces pieces = {0};
-    int code = build(t, &m, &macs, &pieces);
-    free(macs.entries);
+    int code = build(t, &m, &pieces);
     free(pieces.list);
     free(pieces.completed_by);
     t->mapped = 1;

@@ -5,13 +5,16 @@
 
 #include <stdlib.h>
 
-#define BURST           64u
-#define MAX_PACKET      2048u
-#define QUEUE           (256u * 1024u)
-#define NODES           4096u
-#define DATAGRAMS       64u                     /* in reassembly at once at a node */
-#define REASSEMBLY_TIME UINT64_C(30000000000)   /* RFC 1122 3.3.2: 60 to 120 s; short enough to show in a result */
-#define ETHERTYPE_IPV4  0x0800u
+#define BURST      64u
+#define MAX_PACKET 2048u
+#define QUEUE      (256u * 1024u)
+#define NODES      4096u
+#define DATAGRAMS  64u /* in reassembly at once at a node */
+#define REASSEMBLY_TIME                                                                                      \
+    UINT64_C(30000000000) /* RFC 1122 3.3.2: 60 to 120 s; short enough to show in a result */
+#define ETHERTYPE_IPV4 0x0800u
+#define ETHERTYPE_ARP  0x0806u
+#define ARP_LENGTH     28u
 
 struct node {
     struct ipc_node_config config;
@@ -56,18 +59,14 @@ int ipc_world_create(const struct ipc_world_config *config, ipc_world **out) {
     struct ipc_world_config c = *config;
     c.burst = c.burst ? c.burst : BURST;
     c.max_packet = c.max_packet ? c.max_packet : MAX_PACKET;
-    if (c.reaction == 0 || c.burst > IPC_BURST_MAX || c.max_packet > IPC_PACKET_MAX)
-        return IPC_E(INVALID);
+    if (c.reaction == 0 || c.burst > IPC_BURST_MAX || c.max_packet > IPC_PACKET_MAX) return IPC_E(INVALID);
     ipc_world *w = calloc(1, sizeof *w);
-    if (!w)
-        return IPC_E(NO_MEMORY);
+    if (!w) return IPC_E(NO_MEMORY);
     w->config = c;
     uint32_t protected_max = c.max_packet + IPC_BURST_HEADROOM + IPC_BURST_TAILROOM;
-    if (protected_max > IPC_PACKET_MAX)
-        protected_max = IPC_PACKET_MAX;
+    if (protected_max > IPC_PACKET_MAX) protected_max = IPC_PACKET_MAX;
     int rc = ipc_burst_create(c.burst, c.max_packet, &w->out);
-    if (rc == 0)
-        rc = ipc_burst_create(c.burst, protected_max, &w->in);
+    if (rc == 0) rc = ipc_burst_create(c.burst, protected_max, &w->in);
     if (rc < 0) {
         ipc_world_destroy(w);
         return rc;
@@ -77,8 +76,7 @@ int ipc_world_create(const struct ipc_world_config *config, ipc_world **out) {
 }
 
 void ipc_world_destroy(ipc_world *w) {
-    if (!w)
-        return;
+    if (!w) return;
     for (uint32_t i = 0; i < w->node_count; i++) {
         free(w->nodes[i].frames);
         ipc_reassembler_destroy(w->nodes[i].reassembler);
@@ -97,11 +95,9 @@ void ipc_world_destroy(ipc_world *w) {
 }
 
 int ipc_world_add_node(ipc_world *w, const struct ipc_node_config *config) {
-    if (w->node_count == NODES || !config->driver || w->trace)
-        return IPC_E(INVALID);
+    if (w->node_count == NODES || !config->driver || w->trace) return IPC_E(INVALID);
     struct node *nodes = realloc(w->nodes, (w->node_count + 1) * sizeof *nodes);
-    if (!nodes)
-        return IPC_E(NO_MEMORY);
+    if (!nodes) return IPC_E(NO_MEMORY);
     w->nodes = nodes;
     struct node *n = &nodes[w->node_count];
     *n = (struct node){.config = *config, .link = IPC_NONE};
@@ -110,12 +106,11 @@ int ipc_world_add_node(ipc_world *w, const struct ipc_node_config *config) {
 }
 
 int ipc_world_add_link(ipc_world *w, uint32_t a, uint32_t b, const struct ipc_link_config *config) {
-    if (a >= w->node_count || b >= w->node_count || a == b || w->nodes[a].link != IPC_NONE || w->nodes[b].link != IPC_NONE ||
-        config->rate == 0 || config->mtu < 68 || config->mtu > IPC_PACKET_MAX)
+    if (a >= w->node_count || b >= w->node_count || a == b || w->nodes[a].link != IPC_NONE ||
+        w->nodes[b].link != IPC_NONE || config->rate == 0 || config->mtu < 68 || config->mtu > IPC_PACKET_MAX)
         return IPC_E(INVALID);
     struct link *links = realloc(w->links, (w->link_count + 1) * sizeof *links);
-    if (!links)
-        return IPC_E(NO_MEMORY);
+    if (!links) return IPC_E(NO_MEMORY);
     w->links = links;
     struct link *l = &links[w->link_count];
     *l = (struct link){.config = *config, .node = {a, b}};
@@ -130,14 +125,13 @@ int ipc_world_add_link(ipc_world *w, uint32_t a, uint32_t b, const struct ipc_li
 }
 
 int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, ipc_time pause, int asap) {
-    if (w->trace || repeat == 0)
-        return IPC_E(INVALID);
+    if (w->trace || repeat == 0) return IPC_E(INVALID);
     size_t count;
     const struct ipc_trace_frame *frames = ipc_trace_frames(trace, &count);
-    if (count > UINT32_MAX)
-        return IPC_E(INVALID);
+    if (count > UINT32_MAX) return IPC_E(INVALID);
     for (size_t i = 0; i < count; i++) {
-        if (frames[i].from >= w->node_count || frames[i].to >= w->node_count || w->nodes[frames[i].from].link == IPC_NONE ||
+        if (frames[i].from >= w->node_count || frames[i].to >= w->node_count ||
+            w->nodes[frames[i].from].link == IPC_NONE ||
             (frames[i].ethertype == ETHERTYPE_IPV4 && frames[i].l3_length > w->config.max_packet))
             return IPC_E(INVALID);
         w->nodes[frames[i].from].frame_count++;
@@ -145,8 +139,7 @@ int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, i
     for (uint32_t i = 0; i < w->node_count; i++) {
         struct node *n = &w->nodes[i];
         n->frames = malloc((n->frame_count + (size_t)1) * sizeof *n->frames);
-        if (!n->frames)
-            return IPC_E(NO_MEMORY);
+        if (!n->frames) return IPC_E(NO_MEMORY);
         n->frame_count = 0;
     }
     for (size_t i = 0; i < count; i++) {
@@ -165,16 +158,14 @@ int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, i
 }
 
 int ipc_world_capture(ipc_world *w, uint32_t link, ipc_pcapng *capture, uint32_t interface) {
-    if (link >= w->link_count)
-        return IPC_E(INVALID);
+    if (link >= w->link_count) return IPC_E(INVALID);
     w->links[link].capture = capture;
     w->links[link].interface = interface;
     return 0;
 }
 
 static void fail(ipc_world *w, int rc) {
-    if (rc < 0 && w->failed == 0)
-        w->failed = rc;
+    if (rc < 0 && w->failed == 0) w->failed = rc;
 }
 
 static struct ipc_wire *wire_of(ipc_world *w, const struct node *n) {
@@ -195,8 +186,8 @@ static int transmit_fragment(void *context, const uint8_t *fragment, uint32_t le
     return ipc_wire_send(t->wire, t->l2, t->l2_length, ETHERTYPE_IPV4, fragment, length, t->time);
 }
 
-static void transmit(ipc_world *w, struct node *n, const uint8_t *l2, uint32_t l2_length, uint16_t ethertype, const uint8_t *l3,
-                     uint32_t length, ipc_time time) {
+static void transmit(ipc_world *w, struct node *n, const uint8_t *l2, uint32_t l2_length, uint16_t ethertype,
+                     const uint8_t *l3, uint32_t length, ipc_time time) {
     struct ipc_wire *wire = wire_of(w, n);
     uint32_t mtu = w->links[n->link].config.mtu;
     if (length <= mtu) {
@@ -214,12 +205,28 @@ static void transmit(ipc_world *w, struct node *n, const uint8_t *l2, uint32_t l
 }
 
 /* The frame's own header with the MAC addresses of the two computers; group addresses stay. */
-static uint32_t make_header(const ipc_world *w, const struct ipc_trace_frame *f, uint8_t l2[IPC_TRACE_MAX_L2]) {
+static uint32_t make_header(const ipc_world *w, const struct ipc_trace_frame *f,
+                            uint8_t l2[IPC_TRACE_MAX_L2]) {
     memcpy(l2, w->trace_bytes + f->offset, f->l2_length);
-    if (f->to != f->from)
-        memcpy(l2, w->nodes[f->to].config.mac, 6);
+    if (f->to != f->from) memcpy(l2, w->nodes[f->to].config.mac, 6);
     memcpy(l2 + 6, w->nodes[f->from].config.mac, 6);
     return f->l2_length;
+}
+
+/* A frame that the driver does not see. ARP names the MAC addresses of its sender and, in answers, of its
+ * target (RFC 826). */
+static void transmit_plain(ipc_world *w, struct node *n, const struct ipc_trace_frame *f, const uint8_t *l2,
+                           uint32_t l2_length, ipc_time time) {
+    const uint8_t *l3 = w->trace_bytes + f->offset + f->l2_length;
+    uint8_t arp[ARP_LENGTH];
+    if (f->ethertype == ETHERTYPE_ARP && f->l3_length >= ARP_LENGTH) {
+        memcpy(arp, l3, ARP_LENGTH);
+        memcpy(arp + 8, n->config.mac, 6);
+        if (f->to != f->from) memcpy(arp + 18, w->nodes[f->to].config.mac, 6);
+        transmit(w, n, l2, l2_length, f->ethertype, arp, ARP_LENGTH, time); /* padding is the wire's */
+        return;
+    }
+    transmit(w, n, l2, l2_length, f->ethertype, l3, f->l3_length, time);
 }
 
 static uint32_t peer_header(const ipc_world *w, const struct node *n, uint8_t l2[14]) {
@@ -238,16 +245,17 @@ static void post_upcalls(ipc_world *w, uint32_t node) {
     }
 }
 
-/* Sends what the driver lets through. Frames of the trace keep their Ethernet headers; `from_trace` 0: packets of the computer itself. */
+/* Sends what the driver lets through. Frames of the trace keep their Ethernet headers; `from_trace` 0:
+ * packets of the computer itself. */
 static void outbound(ipc_world *w, uint32_t node, int from_trace) {
     struct node *n = &w->nodes[node];
     struct ipc_burst *b = w->out;
     uint8_t l2[IPC_TRACE_MAX_L2];
     (void)ipc_outbound(n->config.driver, b);
     for (uint32_t i = 0; i < b->count; i++) {
-        if (ipc_status_verdict(b->status[i]) != IPC_VERDICT_PASS)
-            continue;
-        uint32_t l2_length = from_trace ? make_header(w, &w->frames[w->out_frame[i]], l2) : peer_header(w, n, l2);
+        if (ipc_status_verdict(b->status[i]) != IPC_VERDICT_PASS) continue;
+        uint32_t l2_length =
+            from_trace ? make_header(w, &w->frames[w->out_frame[i]], l2) : peer_header(w, n, l2);
         transmit(w, n, l2, l2_length, ETHERTYPE_IPV4, ipc_burst_packet(b, i), b->length[i], b->time[i]);
     }
     post_upcalls(w, node);
@@ -258,28 +266,24 @@ static void release(ipc_world *w, uint32_t node) {
     do {
         ipc_burst_reset(w->out);
         (void)ipc_release(n->config.driver, w->out, w->now);
-        if (w->out->count)
-            outbound(w, node, 0);
+        if (w->out->count) outbound(w, node, 0);
     } while (w->out->count == w->out->capacity);
 }
 
 int ipc_world_send(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t length) {
-    if (node >= w->node_count || w->nodes[node].link == IPC_NONE)
-        return IPC_E(INVALID);
+    if (node >= w->node_count || w->nodes[node].link == IPC_NONE) return IPC_E(INVALID);
     ipc_burst_reset(w->out);
     int rc = ipc_burst_add(w->out, packet, length, w->now);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     outbound(w, node, 0);
     w->nodes[node].counters.ike_sent++;
     return w->failed;
 }
 
-/* When the node's next frame may leave its source, IPC_NEVER when there is none. A full NIC queue makes the source wait (`now`: start of the
- * window; judged once a window, so that bursts do not matter). */
+/* When the node's next frame may leave its source, IPC_NEVER when there is none. A full NIC queue makes the
+ * source wait (`now`: start of the window; judged once a window, so that bursts do not matter). */
 static ipc_time source_time(const ipc_world *w, const struct node *n) {
-    if (n->next_frame == n->frame_count)
-        return IPC_NEVER;
+    if (n->next_frame == n->frame_count) return IPC_NEVER;
     ipc_time stamp = w->asap ? 0 : w->frames[n->frames[n->next_frame]].time + n->cycle * w->period;
     return stamp > n->source_free ? stamp : n->source_free;
 }
@@ -294,28 +298,24 @@ static ipc_time queue_gate(const ipc_world *w, const struct node *n) {
 static void advance_source(ipc_world *w, struct node *n, ipc_time time) {
     const struct ipc_trace_frame *f = &w->frames[n->frames[n->next_frame]];
     const struct ipc_wire *wire = &w->links[n->link].wire[n->direction];
-    n->source_free =
-        time + (ipc_time)((unsigned __int128)ipc_wire_length(f->l2_length + f->l3_length) * 8000000000u / wire->rate);
+    n->source_free = time + (ipc_time)((unsigned __int128)ipc_wire_length(f->l2_length + f->l3_length) *
+                                       8000000000u / wire->rate);
     n->counters.packets_sent++;
     n->counters.bytes_sent += f->l3_length;
     w->sent++;
-    if (++n->next_frame == n->frame_count && ++n->cycle < w->repeat)
-        n->next_frame = 0;
+    if (++n->next_frame == n->frame_count && ++n->cycle < w->repeat) n->next_frame = 0;
 }
 
 static void send_window(ipc_world *w, uint32_t node, ipc_time from, ipc_time to) {
     struct node *n = &w->nodes[node];
-    if (n->next_frame == n->frame_count || queue_gate(w, n) > from)
-        return;
+    if (n->next_frame == n->frame_count || queue_gate(w, n) > from) return;
     for (;;) {
         ipc_burst_reset(w->out);
         int plain = 0;
         while (w->out->count < w->out->capacity) {
             ipc_time time = source_time(w, n);
-            if (time >= to)
-                break;
-            if (time < from)
-                time = from;
+            if (time >= to) break;
+            if (time < from) time = from;
             uint32_t index = n->frames[n->next_frame];
             const struct ipc_trace_frame *f = &w->frames[index];
             if (f->ethertype != ETHERTYPE_IPV4) {
@@ -326,17 +326,15 @@ static void send_window(ipc_world *w, uint32_t node, ipc_time from, ipc_time to)
                 uint8_t l2[IPC_TRACE_MAX_L2];
                 uint32_t l2_length = make_header(w, f, l2);
                 n->counters.frames_not_ipv4++;
-                transmit(w, n, l2, l2_length, f->ethertype, w->trace_bytes + f->offset + f->l2_length, f->l3_length, time);
+                transmit_plain(w, n, f, l2, l2_length, time);
             } else {
                 w->out_frame[w->out->count] = index;
                 fail(w, ipc_burst_add(w->out, w->trace_bytes + f->offset + f->l2_length, f->l3_length, time));
             }
             advance_source(w, n, time);
         }
-        if (w->out->count)
-            outbound(w, node, 1);
-        if (w->out->count < w->out->capacity && !plain)
-            return;
+        if (w->out->count) outbound(w, node, 1);
+        if (w->out->count < w->out->capacity && !plain) return;
     }
 }
 
@@ -345,18 +343,16 @@ static void send_window(ipc_world *w, uint32_t node, ipc_time from, ipc_time to)
 static void hand_up(ipc_world *w, uint32_t node) {
     struct node *n = &w->nodes[node];
     struct ipc_burst *b = w->in;
-    if (b->count == 0)
-        return;
+    if (b->count == 0) return;
     (void)ipc_inbound(n->config.driver, b);
     for (uint32_t i = 0; i < b->count; i++) {
-        if (ipc_status_verdict(b->status[i]) != IPC_VERDICT_PASS)
-            continue;
+        if (ipc_status_verdict(b->status[i]) != IPC_VERDICT_PASS) continue;
         const uint8_t *packet = ipc_burst_packet(b, i);
         uint32_t length = b->length[i], header;
         struct ipc_flow flow;
         if (b->status[i] == IPC_EXEMPT && ipc_parse_ipv4(packet, &length, &flow, &header) == IPC_PARSE_OK &&
-            flow.protocol == IPC_PROTO_UDP && flow.destination_port == IPC_PORT_IKE && flow.destination == n->config.address &&
-            !flow.fragment) {
+            flow.protocol == IPC_PROTO_UDP && flow.destination_port == IPC_PORT_IKE &&
+            flow.destination == n->config.address && !flow.fragment) {
             struct ipc_event e = {.time = b->time[i] + w->config.reaction,
                                   .node = node,
                                   .kind = IPC_EVENT_DATAGRAM,
@@ -378,16 +374,14 @@ static void take_packet(ipc_world *w, uint32_t node, const uint8_t *packet, uint
     struct ipc_flow flow;
     uint32_t total = length, header;
     /* IPsec comes after reassembly (RFC 2401 5.2); a router passes fragments on as they are. */
-    if (ipc_parse_ipv4(packet, &total, &flow, &header) == IPC_PARSE_OK && flow.fragment && flow.destination == n->config.address) {
+    if (ipc_parse_ipv4(packet, &total, &flow, &header) == IPC_PARSE_OK && flow.fragment &&
+        flow.destination == n->config.address) {
         int rc = ipc_reassembler_input(n->reassembler, packet, total, time, &packet, &length);
-        if (rc <= 0)
-            return;
+        if (rc <= 0) return;
         n->counters.datagrams_reassembled++;
     }
-    if (ipc_burst_add(w->in, packet, length, time) == IPC_E(INVALID))
-        n->counters.packets_too_big++;
-    if (w->in->count == w->in->capacity)
-        hand_up(w, node);
+    if (ipc_burst_add(w->in, packet, length, time) == IPC_E(INVALID)) n->counters.packets_too_big++;
+    if (w->in->count == w->in->capacity) hand_up(w, node);
 }
 
 static void deliver(ipc_world *w, struct link *l, int direction, ipc_time to) {
@@ -396,8 +390,7 @@ static void deliver(ipc_world *w, struct link *l, int direction, ipc_time to) {
     ipc_burst_reset(w->in);
     while (wire->head < wire->used) {
         const struct ipc_wire_frame *f = ipc_wire_at(wire, wire->head);
-        if (f->arrival >= to)
-            break;
+        if (f->arrival >= to) break;
         const uint8_t *l3 = ipc_wire_l2(f) + f->l2_length;
         if (f->ethertype == ETHERTYPE_IPV4) {
             take_packet(w, node, l3, f->l3_length, f->arrival);
@@ -408,8 +401,7 @@ static void deliver(ipc_world *w, struct link *l, int direction, ipc_time to) {
         wire->head += f->size;
     }
     hand_up(w, node);
-    if (!l->capture)
-        wire->captured = wire->head;
+    if (!l->capture) wire->captured = wire->head;
     if (wire->head == wire->used && wire->captured == wire->used)
         wire->head = wire->captured = wire->used = 0;
 }
@@ -421,17 +413,17 @@ static void capture(ipc_world *w, struct link *l, ipc_time to) {
         int direction = 0;
         for (int i = 0; i < 2; i++) {
             const struct ipc_wire *wire = &l->wire[i];
-            const struct ipc_wire_frame *f = wire->captured < wire->used ? ipc_wire_at(wire, wire->captured) : NULL;
+            const struct ipc_wire_frame *f =
+                wire->captured < wire->used ? ipc_wire_at(wire, wire->captured) : NULL;
             if (f && f->start < to && (!first || f->start < first->start)) {
                 first = f;
                 direction = i;
             }
         }
-        if (!first)
-            return;
+        if (!first) return;
         const uint8_t *l2 = ipc_wire_l2(first);
-        fail(w, ipc_pcapng_frame(l->capture, l->interface, first->start, 0, l2, first->l2_length, l2 + first->l2_length,
-                                 first->l3_length));
+        fail(w, ipc_pcapng_frame(l->capture, l->interface, first->start, 0, l2, first->l2_length,
+                                 l2 + first->l2_length, first->l3_length));
         l->wire[direction].captured += first->size;
     }
 }
@@ -455,18 +447,15 @@ static ipc_time next_data(const ipc_world *w) {
     for (uint32_t i = 0; i < w->link_count; i++)
         for (int k = 0; k < 2; k++) {
             const struct ipc_wire *wire = &w->links[i].wire[k];
-            if (wire->head < wire->used)
-                next = min_time(next, ipc_wire_at(wire, wire->head)->arrival);
+            if (wire->head < wire->used) next = min_time(next, ipc_wire_at(wire, wire->head)->arrival);
         }
     return next < w->now ? w->now : next;
 }
 
 static int waiting(const ipc_world *w) {
-    if (w->events.count > w->events.timers)
-        return 1;
+    if (w->events.count > w->events.timers) return 1;
     for (uint32_t i = 0; i < w->node_count; i++)
-        if (w->nodes[i].config.driver->held_used)
-            return 1;
+        if (w->nodes[i].config.driver->held_used) return 1;
     return 0;
 }
 
@@ -487,11 +476,9 @@ int ipc_world_run(ipc_world *w, ipc_time until, uint64_t budget, struct ipc_even
     for (uint32_t i = 0; i < w->node_count; i++)
         release(w, i);
     for (;;) {
-        if (w->failed)
-            return w->failed;
+        if (w->failed) return w->failed;
         ipc_time data = next_data(w), control = ipc_eventq_next(&w->events);
-        if (data == IPC_NEVER && (control == IPC_NEVER || !waiting(w)))
-            return IPC_RUN_IDLE;
+        if (data == IPC_NEVER && (control == IPC_NEVER || !waiting(w))) return IPC_RUN_IDLE;
         if (min_time(data, control) > until) {
             w->now = until;
             return IPC_RUN_UNTIL;
@@ -505,12 +492,10 @@ int ipc_world_run(ipc_world *w, ipc_time until, uint64_t budget, struct ipc_even
         }
         ipc_time to = data + w->config.reaction;
         to = min_time(to, control);
-        if (until != IPC_NEVER)
-            to = min_time(to, until + 1);
+        if (until != IPC_NEVER) to = min_time(to, until + 1);
         data_window(w, data, to);
         w->now = to - 1; /* everything before `to` has happened */
-        if (w->sent >= stop)
-            return IPC_RUN_YIELD;
+        if (w->sent >= stop) return IPC_RUN_YIELD;
     }
 }
 
@@ -519,13 +504,13 @@ ipc_time ipc_world_now(const ipc_world *w) {
 }
 
 int ipc_world_timer(ipc_world *w, ipc_time time, uint32_t node, uint64_t token) {
-    struct ipc_event e = {.time = time > w->now ? time : w->now, .node = node, .kind = IPC_EVENT_TIMER, .token = token};
+    struct ipc_event e = {
+        .time = time > w->now ? time : w->now, .node = node, .kind = IPC_EVENT_TIMER, .token = token};
     return ipc_eventq_push(&w->events, &e);
 }
 
 int ipc_world_node_counters(const ipc_world *w, uint32_t node, struct ipc_node_counters *out) {
-    if (node >= w->node_count)
-        return IPC_E(NOT_FOUND);
+    if (node >= w->node_count) return IPC_E(NOT_FOUND);
     struct ipc_reassembler_stats s;
     *out = w->nodes[node].counters;
     ipc_reassembler_stats(w->nodes[node].reassembler, &s);
@@ -534,8 +519,7 @@ int ipc_world_node_counters(const ipc_world *w, uint32_t node, struct ipc_node_c
 }
 
 int ipc_world_link_counters(const ipc_world *w, uint32_t link, int direction, struct ipc_link_counters *out) {
-    if (link >= w->link_count || direction < 0 || direction > 1)
-        return IPC_E(NOT_FOUND);
+    if (link >= w->link_count || direction < 0 || direction > 1) return IPC_E(NOT_FOUND);
     *out = w->links[link].wire[direction].counters;
     return 0;
 }

@@ -1,6 +1,6 @@
 """C declarations of src_c/include/ipsec_core/{trace,pcapng,world}.h, names untouched."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ipsec_core.driver._c cimport ipc_driver, ipc_ipv4, ipc_time, ipc_upcall
 
@@ -21,6 +21,10 @@ cdef extern from "ipsec_core/trace.h" nogil:
     struct ipc_conversation:
         ipc_ipv4 a, b
         uint64_t packets, bytes
+    struct ipc_station_pair:
+        uint8_t a[6]
+        uint8_t b[6]
+        uint64_t frames, bytes
     struct ipc_host_map:
         ipc_ipv4 network, mask, address
         uint8_t computer, rewrite
@@ -29,6 +33,8 @@ cdef extern from "ipsec_core/trace.h" nogil:
     int ipc_trace_load(const char *path, ipc_trace **out, char *error)
     void ipc_trace_destroy(ipc_trace *t)
     size_t ipc_trace_conversations(const ipc_trace *t, ipc_conversation *out, size_t max)
+    int64_t ipc_trace_stations(const ipc_trace *t, ipc_station_pair *out, size_t max)
+    int ipc_trace_assign(ipc_trace *t, const uint8_t *mac, uint8_t computer)
     int ipc_trace_map(ipc_trace *t, const ipc_host_map *maps, size_t count, int reassemble)
     const ipc_trace_frame *ipc_trace_frames(const ipc_trace *t, size_t *count)
     const uint8_t *ipc_trace_bytes(const ipc_trace *t)

@@ -50,6 +50,21 @@ cdef class Trace:
         free(found)
         return out
 
+    def stations(self, int most=64):
+        """Pairs of MAC addresses, most frames first: a list of (a, b, frames, bytes), addresses as 6 bytes."""
+        cdef _c.ipc_station_pair *found = <_c.ipc_station_pair *>calloc(most, sizeof(_c.ipc_station_pair))
+        if found == NULL:
+            raise MemoryError
+        try:
+            count = min(check(<int>_c.ipc_trace_stations(self.c, found, most), self.path), most)
+            return [(<bytes>found[i].a[:6], <bytes>found[i].b[:6], found[i].frames, found[i].bytes) for i in range(count)]
+        finally:
+            free(found)
+
+    def assign(self, bytes mac, uint8_t computer):
+        """Frames that are not IPv4 and come from this MAC address belong to a computer (index). Before `map`."""
+        check(_c.ipc_trace_assign(self.c, mac, computer), self.path)
+
     def map(self, hosts, bint reassemble):
         """Builds the list of frames to send. `hosts`: a sequence of (IPv4Network, computer index, new IPv4Address or None). Once a trace."""
         hosts = list(hosts)

@@ -36,7 +36,10 @@ _MINIMUM_PACKET = 2048
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A full-duplex Ethernet link: rate in bits/s, propagation delay in ns, MTU in bytes of layer 3, NIC queue in bytes (0: default)."""
+    """A full-duplex Ethernet link.
+
+    Rate in bits/s, propagation delay in ns, MTU in bytes of layer 3, NIC queue in bytes (0: default).
+    """
 
     a: int
     b: int
@@ -104,7 +107,10 @@ class World:
         mtu: int = DEFAULT_MTU,
         queue: int = 0,
     ) -> int:
-        """Joins two computers and returns the link's number. `queue`: bytes that wait in a NIC before its traffic source pauses."""
+        """Joins two computers and returns the link's number.
+
+        `queue`: bytes that wait in a NIC before its traffic source pauses.
+        """
         ends = self.computers.index(a), self.computers.index(b)
         self.links.append(Link(*ends, parse_rate(rate, "rate"), parse_duration(delay, "delay"), mtu, queue))
         return len(self.links) - 1
@@ -121,17 +127,14 @@ class World:
     ) -> None:
         """Replays a capture (pcap, pcapng).
 
-        The two hosts with most packets between them become the two `ends` (the lower address the first one), or `hosts` says which
-        networks of the capture belong to which computer. As hosts, the computers' addresses replace those of the capture; as `gateways` the
-        packets travel unchanged between the two. TrafficError when there is nothing to replay.
+        The two hosts with most packets between them become the two `ends` (the lower address the first one), or `hosts`
+        says which networks of the capture belong to which computer. As hosts, the computers' addresses replace those of
+        the capture; as `gateways` the packets travel unchanged between the two. TrafficError when there is nothing to
+        replay.
         """
         trace = traffic if isinstance(traffic, Trace) else Trace(traffic)
         if not hosts:
-            conversations = trace.conversations(1)
-            if not conversations:
-                raise TrafficError(f"{trace.path}: no packets between two IPv4 hosts; nothing to replay")
-            a, b = conversations[0][:2]
-            hosts = [(IPv4Network(a), ends[0]), (IPv4Network(b), ends[1])]
+            hosts = self._busiest(trace, ends)
         trace.map(
             [(network, self.computers.index(c), None if gateways else c.address) for network, c in hosts],
             not gateways,
@@ -140,6 +143,19 @@ class World:
             raise TrafficError(f"{trace.path}: no packets between the hosts given; nothing to replay")
         self.trace = trace
         self._replay = (repeat, parse_duration(pause, "pause"), as_fast_as_possible)
+
+    def _busiest(self, trace: Trace, ends: Sequence[Computer]) -> list[tuple[IPv4Network, Computer]]:
+        """The two IPv4 hosts, or without any the two stations (by MAC address), with most packets between them."""
+        conversations = trace.conversations(1)
+        if conversations:
+            a, b = conversations[0][:2]
+            return [(IPv4Network(a), ends[0]), (IPv4Network(b), ends[1])]
+        stations = trace.stations(1)
+        if not stations:
+            raise TrafficError(f"{trace.path}: no packets between two hosts; nothing to replay")
+        for mac, end in zip(stations[0][:2], ends, strict=True):
+            trace.assign(mac, self.computers.index(end))
+        return []
 
     def capture(self, link: int, path: str | PathLike[str]) -> None:
         """Writes what crosses the link to a pcapng file, stamped with the nanosecond of the first bit."""
@@ -169,8 +185,9 @@ class World:
         return time
 
     def run(self, until: float | None = None, progress: Callable[[], None] | None = None) -> float:
-        """Runs until all traffic has arrived and every negotiation has ended (or until `until` seconds); returns the time, in seconds.
+        """Runs until all traffic has arrived and every negotiation has ended, or until `until` seconds.
 
+        Returns the time, in seconds.
         `progress` is called every `PROGRESS_PACKETS` packets; an exception of it ends the run.
         """
         time = self.time
@@ -201,25 +218,28 @@ class World:
     def _loop(self, time: VirtualTime, until: int, progress: Callable[[], None] | None) -> None:
         while True:
             event = time.run(until, PROGRESS_PACKETS)
-            if event[0] in ("idle", "until"):
+            if event[0] == "idle" or event[0] == "until":
                 return
             if event[0] == "yield":
                 if progress:
                     progress()
                 continue
-            kind, node, payload = event
+            node = event[1]
             made = self.computers[node]
-            if kind == "upcall":
-                made.upcall(self.now, payload)
-            elif kind == "datagram":
-                made.datagram(self.now, payload)
-            elif payload == self._scheduled.get(node, (0, -1))[1]:
+            if event[0] == "upcall":
+                made.upcall(self.now, event[2])
+            elif event[0] == "datagram":
+                made.datagram(self.now, event[2])
+            elif event[2] == self._scheduled.get(node, (0, -1))[1]:
                 del self._scheduled[node]
                 made.timer(self.now)
             self._settle(node, made)
 
     def _settle(self, node: int, made: Computer) -> None:
-        """Sends what the computer wants to send and keeps one timer of it in the queue; older ones are known by their number and ignored."""
+        """Sends what the computer wants to send and keeps one timer of it in the queue.
+
+        Older ones are known by their number and ignored.
+        """
         for packet in made.take_packets():
             self.time.send(node, packet)
         wanted = made.next_timer()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror, fragment
+from scapy.layers.l2 import ARP
 from scapy.packet import Packet, Raw
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -135,6 +136,11 @@ def check_rewriting(library: Any, names: SimpleNamespace, path: Path) -> list[li
             *(now.l2, now.time, now.number),
             *(now.sender, now.receiver),
         )
+        if old.ethertype == 0x806:
+            arp = ARP(old.l3)
+            arp.psrc, arp.pdst = new.get(arp.psrc, arp.psrc), new.get(arp.pdst, arp.pdst)
+            assert bytes(arp) == now.l3
+            continue
         if old.ethertype != 0x800:
             assert old.l3 == now.l3
             continue

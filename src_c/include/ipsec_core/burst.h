@@ -1,6 +1,6 @@
 /*
- * A burst: packets in one arena, side by side with their verdicts. Every slot has headroom for outer headers and tailroom for padding and ICV,
- * so that packets are protected where they lie.
+ * A burst: packets in one arena, side by side with their verdicts. Every slot has headroom for outer headers
+ * and tailroom for padding and ICV, so that packets are protected where they lie.
  */
 #ifndef IPSEC_CORE_BURST_H
 #define IPSEC_CORE_BURST_H
@@ -12,14 +12,15 @@
 extern "C" {
 #endif
 
-#define IPC_BURST_MAX      256 /* packets */
-#define IPC_BURST_HEADROOM 128 /* outer IPv4 + UDP + ESP + IV + Ethernet with tags, with room to spare */
-#define IPC_BURST_TAILROOM 64  /* padding up to a block, trailer, ICV */
-#define IPC_PACKET_MAX     65535
-#define IPC_NO_SA          UINT32_MAX
-#define IPC_NO_FILTER_INDEX     UINT32_MAX
+#define IPC_BURST_MAX       256 /* packets */
+#define IPC_BURST_HEADROOM  128 /* outer IPv4 + UDP + ESP + IV + Ethernet with tags, with room to spare */
+#define IPC_BURST_TAILROOM  64  /* padding up to a block, trailer, ICV */
+#define IPC_PACKET_MAX      65535
+#define IPC_NO_SA           UINT32_MAX
+#define IPC_NO_FILTER_INDEX UINT32_MAX
 
-/* Arrays have `capacity` elements, of which the first `count` are in use. `offset` is from the start of `arena`. */
+/* Arrays have `capacity` elements, of which the first `count` are in use. `offset` is from the start of
+ * `arena`. */
 struct ipc_burst {
     uint8_t *arena;
     uint32_t *offset;

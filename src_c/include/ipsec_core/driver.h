@@ -1,6 +1,6 @@
 /*
- * The IPsec driver: filters, security associations, the outbound and inbound loops. One driver belongs to one thread at a time; there
- * is no global state, so that any number of drivers live in one process.
+ * The IPsec driver: filters, security associations, the outbound and inbound loops. One driver belongs to one
+ * thread at a time; there is no global state, so that any number of drivers live in one process.
  */
 #ifndef IPSEC_CORE_DRIVER_H
 #define IPSEC_CORE_DRIVER_H
@@ -25,15 +25,15 @@ enum ipc_action { IPC_PERMIT, IPC_BLOCK, IPC_NEGOTIATE, IPC_PASSTHROUGH };
 
 /* Zero in a field means its default. */
 struct ipc_driver_config {
-    uint32_t sa_hash_kb;     /* SAHashSize, 64..1024, default 64 */
-    uint32_t cache_kb;       /* CacheSize, 64..1024, default 64 */
-    uint32_t spi_slots;      /* overrides the size that sa_hash_kb gives (tests shrink the table) */
-    uint32_t cache_slots;    /* likewise for cache_kb; per direction */
-    uint32_t hold_packets;   /* packets that may wait for one acquire, default 64 */
-    uint32_t hold_bytes;     /* bytes of all waiting packets together, default 256 KiB */
-    uint8_t cache_off;       /* 1: walk the filters for every packet */
-    uint8_t seed[16];        /* of table hashes and IVs; all zero is allowed (not for real use) */
-    const char *backend;     /* name of the crypto back end, NULL: the best one per SA */
+    uint32_t sa_hash_kb;   /* SAHashSize, 64..1024, default 64 */
+    uint32_t cache_kb;     /* CacheSize, 64..1024, default 64 */
+    uint32_t spi_slots;    /* overrides the size that sa_hash_kb gives (tests shrink the table) */
+    uint32_t cache_slots;  /* likewise for cache_kb; per direction */
+    uint32_t hold_packets; /* packets that may wait for one acquire, default 64 */
+    uint32_t hold_bytes;   /* bytes of all waiting packets together, default 256 KiB */
+    uint8_t cache_off;     /* 1: walk the filters for every packet */
+    uint8_t seed[16];      /* of table hashes and IVs; all zero is allowed (not for real use) */
+    const char *backend;   /* name of the crypto back end, NULL: the best one per SA */
 };
 
 int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out);
@@ -52,7 +52,8 @@ struct ipc_filter {
     uint8_t action;    /* enum ipc_action */
 };
 
-/* Replaces all filters. SAs stay; those whose filter reference is gone protect nothing outbound until a filter with it returns. */
+/* Replaces all filters. SAs stay; those whose filter reference is gone protect nothing outbound until a
+ * filter with it returns. */
 int ipc_driver_set_filters(ipc_driver *d, const struct ipc_filter *filters, uint32_t count);
 uint32_t ipc_driver_filter_count(const ipc_driver *d);
 /* Copies filter `index` (walk order) and the packets it has decided. */
@@ -64,7 +65,8 @@ struct ipc_sa_config {
     uint8_t direction, mode;
     uint8_t encryption, integrity; /* enums of algorithm.h */
     uint32_t spi;                  /* 256..2^32-1 */
-    ipc_ipv4 source, destination;  /* of the ESP packets: hosts in transport mode, tunnel ends in tunnel mode */
+    ipc_ipv4 source,
+        destination; /* of the ESP packets: hosts in transport mode, tunnel ends in tunnel mode */
     /* selectors of the protected traffic, in the SA's own direction (0: any) */
     ipc_ipv4 inner_source, inner_source_mask, inner_destination, inner_destination_mask;
     uint16_t source_port, destination_port;
@@ -74,7 +76,7 @@ struct ipc_sa_config {
     const uint8_t *encryption_key, *integrity_key;
     uint32_t encryption_key_length, integrity_key_length;
     uint64_t soft_bytes, hard_bytes; /* 0: none. Bytes: payload of ESP before padding */
-    uint64_t sequence;               /* last number used (outbound) or highest seen (inbound); 0 for a new SA */
+    uint64_t sequence; /* last number used (outbound) or highest seen (inbound); 0 for a new SA */
 };
 
 /* An index with a generation: a handle of a deleted SA never names another one. */
@@ -90,7 +92,8 @@ struct ipc_sa_info {
     uint64_t lost;                     /* inbound: numbers that left the window unseen */
 };
 
-/* Negative error, else 0 and the handle. A newer outbound SA for the same filter and selectors takes over from older ones at once. */
+/* Negative error, else 0 and the handle. A newer outbound SA for the same filter and selectors takes over
+ * from older ones at once. */
 int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *config, ipc_sa *handle);
 int ipc_sa_delete(ipc_driver *d, ipc_sa handle);
 int ipc_sa_info(const ipc_driver *d, ipc_sa handle, struct ipc_sa_info *info);
@@ -98,52 +101,59 @@ int ipc_sa_info(const ipc_driver *d, ipc_sa handle, struct ipc_sa_info *info);
 uint32_t ipc_sa_list(const ipc_driver *d, ipc_sa *handles, uint32_t max);
 /* Index of the inbound SA or IPC_NO_SA (RFC 2401 5.2.1: SPI, destination, protocol). */
 uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_ipv4 destination, uint8_t protocol);
-/* An SPI >= 256 that no inbound SA to `destination` uses and that was not handed out since the last 2^16 calls. */
+/* An SPI >= 256 that no inbound SA to `destination` uses and that was not handed out since the last 2^16
+ * calls. */
 uint32_t ipc_spi_allocate(ipc_driver *d, ipc_ipv4 destination);
 
 /* Bytes that ESP adds to an IP packet of `length` bytes (RFC 2406 2, RFC 4303 2), exact. */
-uint32_t ipc_esp_overhead(enum ipc_mode mode, enum ipc_encryption encryption, enum ipc_integrity integrity, uint32_t length);
+uint32_t ipc_esp_overhead(enum ipc_mode mode, enum ipc_encryption encryption, enum ipc_integrity integrity,
+                          uint32_t length);
 
 /* --- the loops --- */
 
-/* IPv4 packets from the host. On return each has its status; PROTECTED packets are ESP packets now. Returns how many may be sent. */
+/* IPv4 packets from the host. On return each has its status; PROTECTED packets are ESP packets now. Returns
+ * how many may be sent. */
 uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *burst);
-/* IPv4 packets from the NIC (whole datagrams). PROTECTED packets are the packets inside. Returns how many go up. */
+/* IPv4 packets from the NIC (whole datagrams). PROTECTED packets are the packets inside. Returns how many go
+ * up. */
 uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *burst);
 
 /* --- upcalls: what the driver asks of ISAKMP/Oakley --- */
 
 enum ipc_upcall_kind {
-    IPC_UPCALL_ACQUIRE,    /* a packet waits: negotiate for this filter and flow */
-    IPC_UPCALL_REKEY,      /* soft lifetime reached, or sequence numbers run low */
-    IPC_UPCALL_EXPIRED,    /* hard lifetime reached; the SA protects nothing any more */
+    IPC_UPCALL_ACQUIRE, /* a packet waits: negotiate for this filter and flow */
+    IPC_UPCALL_REKEY,   /* soft lifetime reached, or sequence numbers run low */
+    IPC_UPCALL_EXPIRED, /* hard lifetime reached; the SA protects nothing any more */
 };
 
 struct ipc_upcall {
     ipc_time time;
-    ipc_sa sa;          /* REKEY, EXPIRED */
-    uint32_t filter;    /* reference */
-    ipc_ipv4 peer;      /* tunnel endpoint or destination */
+    ipc_sa sa;       /* REKEY, EXPIRED */
+    uint32_t filter; /* reference */
+    ipc_ipv4 peer;   /* tunnel endpoint or destination */
     ipc_ipv4 source, destination;
     uint16_t source_port, destination_port;
     uint8_t protocol;
     uint8_t kind;
 };
 
-/* Takes the oldest upcall: 1, or 0 when there is none. The ring is bounded; an acquire that finds it full is asked for again by the next packet. */
+/* Takes the oldest upcall: 1, or 0 when there is none. The ring is bounded; an acquire that finds it full is
+ * asked for again by the next packet. */
 int ipc_upcall_next(ipc_driver *d, struct ipc_upcall *upcall);
 
 /* The negotiation for a flow failed: its waiting packets are dropped and counted; returns how many. */
 uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_ipv4 source, ipc_ipv4 destination);
-/* Moves packets whose SA has come into the burst (after those in it), oldest first, stamped `now`; returns how many. Send them through
- * ipc_outbound before newer packets. A packet longer than the burst's max_packet is dropped and counted as TOO_BIG. */
+/* Moves packets whose SA has come into the burst (after those in it), oldest first, stamped `now`; returns
+ * how many. Send them through ipc_outbound before newer packets. A packet longer than the burst's max_packet
+ * is dropped and counted as TOO_BIG. */
 uint32_t ipc_release(ipc_driver *d, struct ipc_burst *burst, ipc_time now);
 
 /* --- counters --- */
 
 /*
- * X(name, text). The statistics of the article's IP Security Monitor and the driver's own. "Bytes" are the bytes of the IP packet's part that
- * ESP carries (transport: IP payload; tunnel: the whole inner packet), before padding.
+ * X(name, text). The statistics of the article's IP Security Monitor and the driver's own. "Bytes" are the
+ * bytes of the IP packet's part that ESP carries (transport: IP payload; tunnel: the whole inner packet),
+ * before padding.
  */
 #define IPC_COUNTER_LIST(X)                                                                                  \
     X(active_associations, "Active Associations")                                                            \
@@ -180,7 +190,8 @@ void ipc_driver_counters(const ipc_driver *d, struct ipc_counters *counters);
 /* All counters to 0 but active_associations, as a restart of the Policy Agent does. */
 void ipc_driver_reset_counters(ipc_driver *d);
 
-/* Names and texts of IPC_COUNTER_LIST: counter i is the i-th 64-bit member of struct ipc_counters. NULL past the end. */
+/* Names and texts of IPC_COUNTER_LIST: counter i is the i-th 64-bit member of struct ipc_counters. NULL past
+ * the end. */
 unsigned ipc_counter_count(void);
 const char *ipc_counter_name(unsigned index);
 const char *ipc_counter_text(unsigned index);

@@ -1,12 +1,14 @@
 /*
- * The one list of packet verdicts. Every packet of a burst ends with one of these, and every verdict has a counter in the driver.
- * The C enum, the Python enum, the counter names and the docs come from it (a test holds them equal).
+ * The one list of packet verdicts. Every packet of a burst ends with one of these, and every verdict has a
+ * counter in the driver. The C enum, the Python enum, the counter names and the docs come from it (a test
+ * holds them equal).
  */
 #ifndef IPSEC_CORE_STATUS_H
 #define IPSEC_CORE_STATUS_H
 
 /*
- * X(name, verdict, text). Verdict: PASS goes on (to the wire or up to the host), HELD is kept by the driver, DROP ends here.
+ * X(name, verdict, text). Verdict: PASS goes on (to the wire or up to the host), HELD is kept by the driver,
+ * DROP ends here.
  *
  */
 #define IPC_STATUS_LIST(X)                                                                                   \

@@ -45,6 +45,12 @@ struct ipc_conversation {
     uint64_t packets, bytes;
 };
 
+/* A pair of stations by MAC address (a < b) and what went between them, IPv4 or not. */
+struct ipc_station_pair {
+    uint8_t a[6], b[6];
+    uint64_t frames, bytes;
+};
+
 /* Capture addresses inside network/mask belong to `computer`; with `rewrite` their packets get `address`
  * instead. First match wins. */
 struct ipc_host_map {
@@ -70,6 +76,14 @@ void ipc_trace_destroy(ipc_trace *t);
  * first (ties: lower addresses first); bytes are those of the IPv4 packets. Frames to link-layer groups are
  * not counted. Writes up to `max`, returns how many there are. */
 size_t ipc_trace_conversations(const ipc_trace *t, struct ipc_conversation *out, size_t max);
+
+/* Pairs of unicast MAC addresses, most frames first (ties: lower addresses first). Writes up to `max`,
+ * returns how many there are, or a negative error. Captures without Ethernet headers have made-up addresses,
+ * one per IP address. */
+int64_t ipc_trace_stations(const ipc_trace *t, struct ipc_station_pair *out, size_t max);
+/* Frames that are not IPv4 and come from this MAC address belong to `computer`, whatever mapped IPv4 frames
+ * teach. Before ipc_trace_map. */
+int ipc_trace_assign(ipc_trace *t, const uint8_t mac[6], uint8_t computer);
 
 /*
  * Builds the list of frames to send, in capture order. IPv4 frames whose source maps onto one computer and

@@ -16,7 +16,8 @@ extern "C" {
 typedef uint64_t ipc_time;
 #define IPC_NEVER UINT64_MAX
 
-/* IPv4 addresses, masks and ports are in host byte order everywhere in the interface; on the wire in network order. */
+/* IPv4 addresses, masks and ports are in host byte order everywhere in the interface; on the wire in network
+ * order. */
 typedef uint32_t ipc_ipv4;
 
 /* Control calls return 0 (or a non-negative value) on success and one of these on failure. X(name, text) */

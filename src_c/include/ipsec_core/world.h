@@ -1,9 +1,11 @@
 /*
- * Virtual time: computers with a driver and a NIC each, full-duplex Ethernet links between them, recorded traffic, and one queue of
- * control events. Between two control events the world is pure data plane and runs in bursts without its caller.
+ * Virtual time: computers with a driver and a NIC each, full-duplex Ethernet links between them, recorded
+ * traffic, and one queue of control events. Between two control events the world is pure data plane and runs
+ * in bursts without its caller.
  *
- * Nothing that a packet causes at the control level (an acquire, an arrived IKE datagram) takes effect sooner than `reaction` after it. That is the
- * lookahead: within it packets cannot influence what the drivers know, so how they are grouped into bursts does not change any result.
+ * Nothing that a packet causes at the control level (an acquire, an arrived IKE datagram) takes effect sooner
+ * than `reaction` after it. That is the lookahead: within it packets cannot influence what the drivers know,
+ * so how they are grouped into bursts does not change any result.
  */
 #ifndef IPSEC_CORE_WORLD_H
 #define IPSEC_CORE_WORLD_H
@@ -37,7 +39,8 @@ struct ipc_link_config {
     uint32_t queue; /* bytes that may wait in a NIC before its computer's traffic source pauses, 0: 256 KiB */
 };
 
-/* Ethernet on the wire (IEEE 802.3): preamble and SFD, frame of at least 64 bytes with FCS, gap of 96 bit times. */
+/* Ethernet on the wire (IEEE 802.3): preamble and SFD, frame of at least 64 bytes with FCS, gap of 96 bit
+ * times. */
 #define IPC_ETH_PREAMBLE 8u
 #define IPC_ETH_MINIMUM  60u /* without FCS */
 #define IPC_ETH_FCS      4u
@@ -48,8 +51,8 @@ void ipc_world_destroy(ipc_world *w);
 /* Indices count from 0. A node has one link. */
 int ipc_world_add_node(ipc_world *w, const struct ipc_node_config *config);
 int ipc_world_add_link(ipc_world *w, uint32_t a, uint32_t b, const struct ipc_link_config *config);
-/* Frames of the trace leave their computers at their times, `repeat` times over, `pause` ns apart. `asap`: as fast as the link takes them.
- * The trace must outlive the world. */
+/* Frames of the trace leave their computers at their times, `repeat` times over, `pause` ns apart. `asap`: as
+ * fast as the link takes them. The trace must outlive the world. */
 int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, ipc_time pause, int asap);
 /* Writes every frame that starts on the link to an open capture (interface number of it); NULL stops. */
 int ipc_world_capture(ipc_world *w, uint32_t link, ipc_pcapng *capture, uint32_t interface);
@@ -62,16 +65,18 @@ struct ipc_event {
     uint32_t kind;
     uint64_t token;           /* TIMER: the caller's */
     struct ipc_upcall upcall; /* UPCALL */
-    const uint8_t *packet;    /* DATAGRAM: the whole IPv4 packet (UDP port 500), valid until the next call of ipc_world_run */
+    const uint8_t *packet;    /* DATAGRAM: the whole IPv4 packet (UDP port 500), valid until the next call of
+                                 ipc_world_run */
     uint32_t length;
 };
 
 enum ipc_run { IPC_RUN_EVENT, IPC_RUN_YIELD, IPC_RUN_IDLE, IPC_RUN_UNTIL };
 
 /*
- * Runs the world. Returns IPC_RUN_EVENT with a control event that is due (its time is now the world's), IPC_RUN_YIELD after about `budget`
- * packets (call again), IPC_RUN_IDLE when no traffic, frame, waiting packet or answer is left (timers may be), IPC_RUN_UNTIL when the time `until` is
- * reached, or a negative error.
+ * Runs the world. Returns IPC_RUN_EVENT with a control event that is due (its time is now the world's),
+ * IPC_RUN_YIELD after about `budget` packets (call again), IPC_RUN_IDLE when no traffic, frame, waiting
+ * packet or answer is left (timers may be), IPC_RUN_UNTIL when the time `until` is reached, or a negative
+ * error.
  */
 int ipc_world_run(ipc_world *w, ipc_time until, uint64_t budget, struct ipc_event *event);
 ipc_time ipc_world_now(const ipc_world *w);
@@ -82,24 +87,24 @@ int ipc_world_send(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t 
 
 /* X(name): per node */
 #define IPC_NODE_COUNTER_LIST(X)                                                                             \
-    X(packets_sent)       /* taken from the traffic */                                                       \
-    X(bytes_sent)         /* their layer-3 bytes */                                                          \
-    X(packets_delivered)  /* handed up, IKE apart */                                                         \
+    X(packets_sent)      /* taken from the traffic */                                                        \
+    X(bytes_sent)        /* their layer-3 bytes */                                                           \
+    X(packets_delivered) /* handed up, IKE apart */                                                          \
     X(bytes_delivered)                                                                                       \
-    X(frames_not_ipv4)    /* sent past the driver */                                                         \
-    X(packets_too_big)    /* did not fit the link's MTU and must not be fragmented */                        \
+    X(frames_not_ipv4) /* sent past the driver */                                                            \
+    X(packets_too_big) /* did not fit the link's MTU and must not be fragmented */                           \
     X(packets_fragmented)                                                                                    \
     X(datagrams_reassembled)                                                                                 \
-    X(fragments_refused)  /* overlapping, malformed, timed out or pushed out */                              \
+    X(fragments_refused) /* overlapping, malformed, timed out or pushed out */                               \
     X(ike_sent)                                                                                              \
     X(ike_received)
 
 /* X(name): per direction of a link */
 #define IPC_LINK_COUNTER_LIST(X)                                                                             \
     X(frames)                                                                                                \
-    X(bytes)           /* Ethernet header to last byte before FCS, without padding */                        \
-    X(wire_bytes)      /* preamble, padding, FCS and gap included */                                         \
-    X(busy_ns)         /* time the wire was in use */                                                        \
+    X(bytes)            /* Ethernet header to last byte before FCS, without padding */                       \
+    X(wire_bytes)       /* preamble, padding, FCS and gap included */                                        \
+    X(busy_ns)          /* time the wire was in use */                                                       \
     X(queue_peak_bytes) /* most that ever waited, in wire bytes */
 
 struct ipc_node_counters {
