@@ -1,6 +1,6 @@
 """ESP under pytest-benchmark: the driver's loops and the peers', one round trip of a burst at a time.
 
-    .venv/bin/pytest bench --benchmark-only -o addopts=--import-mode=importlib
+    .venv/bin/pytest bench --benchmark-only
 
 The loops and the method are those of `ipsec-core bench esp` (docs/tools/bench.md); here each is timed for itself, so
 that a run can be stored and compared (`--benchmark-save`, `--benchmark-compare`). Figures are seconds for 64 packets
