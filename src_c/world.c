@@ -308,14 +308,17 @@ static void advance_source(ipc_world *w, struct node *n, ipc_time time) {
 
 static void send_window(ipc_world *w, uint32_t node, ipc_time from, ipc_time to) {
     struct node *n = &w->nodes[node];
-    if (n->next_frame == n->frame_count || queue_gate(w, n) > from) return;
+    if (n->next_frame == n->frame_count) return;
+    /* A short queue empties within the window: the wire must not fall idle. */
+    ipc_time gate = queue_gate(w, n);
+    if (gate > from) from = gate;
     for (;;) {
         ipc_burst_reset(w->out);
         int plain = 0;
         while (w->out->count < w->out->capacity) {
             ipc_time time = source_time(w, n);
-            if (time >= to) break;
             if (time < from) time = from;
+            if (time >= to) break;
             uint32_t index = n->frames[n->next_frame];
             const struct ipc_trace_frame *f = &w->frames[index];
             if (f->ethertype != ETHERTYPE_IPV4) {
