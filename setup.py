@@ -11,6 +11,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 SANITIZE = os.environ.get("IPSEC_CORE_SANITIZE") == "1"
@@ -24,7 +25,13 @@ def links(header: str, library: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(f"#include <{header}>\nint main(void) {{ return 0; }}\n")
-        command = [*shlex.split(os.environ.get("CC", "cc")), str(source), "-o", str(Path(folder, "probe")), f"-l{library}"]
+        command = [
+            *shlex.split(os.environ.get("CC", "cc")),
+            str(source),
+            "-o",
+            str(Path(folder, "probe")),
+            f"-l{library}",
+        ]
         try:
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
         except OSError:
@@ -64,7 +71,20 @@ def extension(name: str) -> Extension:
     )
 
 
+class BuildWithHeaders(build_py):
+    """Takes the public C headers along: `ipsec_core.get_include()` finds them in an installed package, too."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for header in (ROOT / "src_c" / "include" / "ipsec_core").glob("*.h"):
+                target = Path(self.build_lib, "ipsec_core", "include", "ipsec_core", header.name)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(header), str(target))
+
+
 setup(
+    cmdclass={"build_py": BuildWithHeaders},
     libraries=[
         (
             "ipsec_core",

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ipsec_core.driver import (
-    Action,
-    Burst,
-    Driver,
-    Filter,
-    SecurityAssociation,
-    Status,
-    algorithms,
-    crypto_backends,
-    esp_overhead,
-)
 from ipsec_core.errors import IpsecError
+
+if TYPE_CHECKING:
+    from ipsec_core.driver import (
+        Action,
+        Burst,
+        Driver,
+        Filter,
+        SecurityAssociation,
+        Status,
+        algorithms,
+        crypto_backends,
+        esp_overhead,
+    )
+    from ipsec_core.policy.model import Policy
+    from ipsec_core.sim.world import World
 
 __version__ = "0.1.0"
 
@@ -25,17 +31,30 @@ __all__ = [
     "Driver",
     "Filter",
     "IpsecError",
+    "Policy",
     "SecurityAssociation",
     "Status",
+    "World",
     "algorithms",
     "crypto_backends",
     "esp_overhead",
     "get_include",
 ]
 
+_ELSEWHERE = {"Policy": "ipsec_core.policy.model", "World": "ipsec_core.sim.world"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads a name at its first use (PEP 562): a command that only prints its help loads neither NumPy nor the driver."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_ELSEWHERE.get(name, "ipsec_core.driver")), name)
+    globals()[name] = value
+    return value
+
 
 def get_include() -> str:
-    """Folder of the public C headers (for `-I`); the Cython declarations are found through `cimport ipsec_core.driver`."""
+    """Folder of the public C headers (for `-I`); Cython finds its declarations through `cimport ipsec_core.driver`."""
     here = Path(__file__).parent
     installed = here / "include"
     return str(installed if installed.is_dir() else here.parent / "src_c" / "include")

@@ -19,19 +19,6 @@ int ipc_sa_covers(const struct ipc_sa_hot *sa, const struct ipc_flow *flow) {
            (sa->destination_port == 0 || sa->destination_port == flow->destination_port);
 }
 
-/* KB 253169: what Windows 2000 never matches against filters. */
-int ipc_flow_exempt(const struct ipc_flow *flow) {
-    if (flow->destination >=
-        0xe0000000u) /* multicast 224/4; limited broadcast (240/4 is not unicast either) */
-        return 1;
-    if (flow->protocol == IPC_PROTO_UDP)
-        return flow->destination_port == IPC_PORT_IKE || flow->source_port == IPC_PORT_KERBEROS ||
-               flow->destination_port == IPC_PORT_KERBEROS;
-    if (flow->protocol == IPC_PROTO_TCP)
-        return flow->source_port == IPC_PORT_KERBEROS || flow->destination_port == IPC_PORT_KERBEROS;
-    return flow->protocol == IPC_PROTO_RSVP;
-}
-
 static void walk(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter,
                  uint32_t *sa) {
     *filter = *sa = IPC_NONE;
@@ -49,8 +36,8 @@ static void walk(ipc_driver *d, enum ipc_direction direction, const struct ipc_f
 }
 
 static struct ipc_cache_entry *entry_of(const ipc_driver *d, enum ipc_direction direction,
-                                        const uint64_t key[2]) {
-    unsigned __int128 product = (unsigned __int128)(key[0] ^ d->seed[0]) * (key[1] ^ d->seed[1]);
+                                        const struct ipc_flow_key *key) {
+    unsigned __int128 product = (unsigned __int128)(key->word[0] ^ d->seed[0]) * (key->word[1] ^ d->seed[1]);
     uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
     uint64_t slot = (hash >> 32) * d->cache_slots >> 32;
     return &d->cache[slot + (direction == IPC_INBOUND ? d->cache_slots : 0)];
@@ -62,11 +49,9 @@ void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_fl
         walk(d, direction, flow, filter, sa);
         return;
     }
-    uint64_t key[2], held[2];
-    memcpy(key, flow, sizeof key);
-    struct ipc_cache_entry *e = entry_of(d, direction, key);
-    memcpy(held, &e->flow, sizeof held);
-    int same = key[0] == held[0] && key[1] == held[1];
+    struct ipc_flow_key key = ipc_flow_key(flow);
+    struct ipc_cache_entry *e = entry_of(d, direction, &key);
+    int same = key.word[0] == e->key.word[0] && key.word[1] == e->key.word[1];
     if (IPC_LIKELY(same && e->generation == d->generation)) {
         d->counters.cache_hits++;
         *filter = e->filter;
@@ -79,7 +64,7 @@ void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_fl
     else if (same && e->generation)
         d->counters.cache_stale++;
     walk(d, direction, flow, filter, sa);
-    e->flow = *flow;
+    e->key = key;
     e->generation = d->generation;
     e->filter = *filter;
     e->sa = *sa;

@@ -167,7 +167,7 @@ uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
     for (uint32_t i = 0; i < b->count; i++) {
         enum ipc_status status = b->status[i];
         d->counters.status_inbound[status]++;
-        if (ipc_status_verdict(status) == IPC_VERDICT_PASS)
+        if (ipc_passes(status))
             passed++;
         else if (b->sa[i] != IPC_NO_SA)
             count_failure(d, ipc_hot(d, b->sa[i]), status);

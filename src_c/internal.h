@@ -71,7 +71,7 @@ struct ipc_filter_state {
 };
 
 struct ipc_cache_entry {
-    struct ipc_flow flow;
+    struct ipc_flow_key key;
     uint32_t generation; /* 0: empty */
     uint32_t filter;
     uint32_t sa;
@@ -153,10 +153,31 @@ static inline uint64_t ipc_random(uint64_t *state) {
     return ipc_mix(*state += UINT64_C(0x9e3779b97f4a7c15));
 }
 
+/* KB 253169: what Windows 2000 never matches against filters. */
+static inline int ipc_flow_exempt(const struct ipc_flow *flow) {
+    /* Multicast 224/4 and limited broadcast; what lies between is no unicast either. */
+    if (flow->destination >= 0xe0000000u) return 1;
+    if (flow->protocol != IPC_PROTO_UDP && flow->protocol != IPC_PROTO_TCP)
+        return flow->protocol == IPC_PROTO_RSVP;
+    return flow->source_port == IPC_PORT_KERBEROS || flow->destination_port == IPC_PORT_KERBEROS ||
+           (flow->protocol == IPC_PROTO_UDP && flow->destination_port == IPC_PORT_IKE);
+}
+
+_Static_assert(IPC_STATUS_COUNT <= 31, "verdicts fit one word");
+/* ipc_status_verdict(status) == IPC_VERDICT_PASS, without a call. */
+static inline unsigned ipc_passes(enum ipc_status status) {
+    enum {
+        MASK = 0
+#define X(name, verdict, text) | (IPC_VERDICT_##verdict == IPC_VERDICT_PASS ? 1 << IPC_##name : 0)
+        IPC_STATUS_LIST(X)
+#undef X
+    };
+    return (unsigned)MASK >> status & 1;
+}
+
 /* header_cache + filter.c: the decision for a flow. Fills *filter and *sa (IPC_NONE when there is none). */
 void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter,
                 uint32_t *sa);
-int ipc_flow_exempt(const struct ipc_flow *flow);
 int ipc_sa_covers(const struct ipc_sa_hot *sa, const struct ipc_flow *flow);
 /* Every change of a filter or an SA makes all cached decisions stale. */
 void ipc_cache_invalidate(ipc_driver *d);

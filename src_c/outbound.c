@@ -3,7 +3,8 @@
  */
 #include "internal.h"
 
-#define AHEAD 4u
+#define AHEAD      4u
+#define TUNNEL_TTL 128u /* as the hosts of the time sent; RFC 2401 5.1.2.1 leaves it open */
 
 /* Pad bytes are 1, 2, 3, ... (RFC 2406 2.4). */
 static const uint8_t padding[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
@@ -55,28 +56,29 @@ static enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t 
     if (status != IPC_PROTECTED) return status;
 
     uint8_t *start = packet - front;
+    uint32_t total = length + front + back;
     uint8_t next_header;
     if (tunnel) {
         /* RFC 2401 5.1.2.1: version, TOS and DF from the inner header, the rest made here. */
         next_header = IPC_PROTO_IPV4;
-        start[0] = 0x45;
-        start[1] = packet[1];
-        ipc_store16(start + 4, ++d->packet_id);
-        ipc_store16(start + 6, ipc_load16(packet + 6) & IPC_FRAGMENT_DF);
-        start[8] = 128;
-        ipc_store32(start + 12, sa->tunnel_source);
-        ipc_store32(start + 16, sa->tunnel_destination);
+        const uint32_t words[5] = {
+            0x45u << 24 | (uint32_t)packet[1] << 16 | total,
+            (uint32_t)++d->packet_id << 16 | (ipc_load16(packet + 6) & IPC_FRAGMENT_DF),
+            TUNNEL_TTL << 24 | IPC_PROTO_ESP << 16,
+            sa->tunnel_source,
+            sa->tunnel_destination,
+        };
+        ipc_store_header(start, words);
     } else {
         next_header = flow->protocol;
         memmove(start, packet, header);
+        start[9] = IPC_PROTO_ESP;
+        ipc_store16(start + 2, total);
+        ipc_header_checksum(start, outer);
     }
-    start[9] = IPC_PROTO_ESP;
-    ipc_store16(start + 2, length + front + back);
-    ipc_header_checksum(start, outer);
 
     uint8_t *esp = start + outer;
-    ipc_store32(esp, sa->spi);
-    ipc_store32(esp + 4, (uint32_t)sa->out.sequence);
+    ipc_store64(esp, (uint64_t)sa->spi << 32 | (uint32_t)sa->out.sequence);
     op->key = sa->key;
     op->aad = esp;
     op->iv = esp + IPC_ESP_HEADER;
@@ -90,7 +92,7 @@ static enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t 
     op->text[payload + pad] = (uint8_t)pad;
     op->text[payload + pad + 1] = next_header;
     b->offset[i] -= front;
-    b->length[i] = length + front + back;
+    b->length[i] = total;
 
     d->counters.confidential_bytes_sent += sa->confidential ? payload : 0;
     d->counters.authenticated_bytes_sent += sa->authenticated ? payload : 0;
@@ -134,7 +136,7 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
         b->filter[i] = IPC_NO_FILTER_INDEX;
         enum ipc_status status = classify(d, b, i, &d->ops[ops]);
         if (status == IPC_PROTECTED) d->op_packet[ops++] = (uint16_t)i;
-        passed += ipc_status_verdict(status) == IPC_VERDICT_PASS;
+        passed += ipc_passes(status);
         b->status[i] = (uint8_t)status;
         d->counters.status_outbound[status]++;
     }

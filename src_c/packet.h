@@ -50,15 +50,23 @@ static inline void ipc_store64(uint8_t *p, uint64_t v) {
     memcpy(p, &v, 8);
 }
 
-/* What the filters look at (RFC 2401 4.4.2), 16 bytes compared as two words by the header cache. */
+/* What the filters look at (RFC 2401 4.4.2). */
 struct ipc_flow {
     uint32_t source, destination;
     uint16_t source_port, destination_port;
     uint8_t protocol;
     uint8_t fragment;
-    uint8_t zero[2];
 };
-_Static_assert(sizeof(struct ipc_flow) == 16, "the header cache compares flows as two 64-bit words");
+
+/* The same as two words, made in registers: the header cache compares and hashes them. */
+struct ipc_flow_key {
+    uint64_t word[2];
+};
+static inline struct ipc_flow_key ipc_flow_key(const struct ipc_flow *f) {
+    return (struct ipc_flow_key){{(uint64_t)f->source << 32 | f->destination,
+                                  (uint64_t)f->source_port << 48 | (uint64_t)f->destination_port << 32 |
+                                      (uint32_t)f->protocol << 8 | f->fragment}};
+}
 
 enum ipc_parse { IPC_PARSE_OK, IPC_PARSE_NOT_IPV4, IPC_PARSE_MALFORMED };
 
@@ -78,7 +86,6 @@ static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, 
     flow->destination = ipc_load32(p + 16);
     flow->protocol = p[9];
     flow->fragment = fragment != 0;
-    flow->zero[0] = flow->zero[1] = 0;
     flow->source_port = flow->destination_port = 0;
     /* Only the first fragment holds the ports. */
     if ((p[9] == IPC_PROTO_TCP || p[9] == IPC_PROTO_UDP) && (fragment & 0x1fffu) == 0 && total - ihl >= 4) {
@@ -103,6 +110,20 @@ static inline uint16_t ipc_header_sum(const uint8_t *p, uint32_t length) {
     sum = (sum & 0xffff) + (sum >> 16);
     return (uint16_t)sum;
 }
+/* An IPv4 header without options from its five words, in host order; the checksum is put in (RFC 791 3.1). */
+static inline void ipc_store_header(uint8_t *p, const uint32_t word[5]) {
+    uint64_t sum = (uint64_t)word[0] + word[1] + word[2] + word[3] + word[4];
+    sum = (sum & 0xffffffffu) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    ipc_store32(p, word[0]);
+    ipc_store32(p + 4, word[1]);
+    ipc_store32(p + 8, word[2] | (~(uint32_t)sum & 0xffff));
+    ipc_store32(p + 12, word[3]);
+    ipc_store32(p + 16, word[4]);
+}
+
 static inline void ipc_header_checksum(uint8_t *p, uint32_t length) {
     p[10] = p[11] = 0;
     uint16_t sum = (uint16_t)~ipc_header_sum(p, length);

@@ -253,7 +253,7 @@ static void outbound(ipc_world *w, uint32_t node, int from_trace) {
     uint8_t l2[IPC_TRACE_MAX_L2];
     (void)ipc_outbound(n->config.driver, b);
     for (uint32_t i = 0; i < b->count; i++) {
-        if (ipc_status_verdict(b->status[i]) != IPC_VERDICT_PASS) continue;
+        if (!ipc_passes(b->status[i])) continue;
         uint32_t l2_length =
             from_trace ? make_header(w, &w->frames[w->out_frame[i]], l2) : peer_header(w, n, l2);
         transmit(w, n, l2, l2_length, ETHERTYPE_IPV4, ipc_burst_packet(b, i), b->length[i], b->time[i]);
@@ -349,7 +349,7 @@ static void hand_up(ipc_world *w, uint32_t node) {
     if (b->count == 0) return;
     (void)ipc_inbound(n->config.driver, b);
     for (uint32_t i = 0; i < b->count; i++) {
-        if (ipc_status_verdict(b->status[i]) != IPC_VERDICT_PASS) continue;
+        if (!ipc_passes(b->status[i])) continue;
         const uint8_t *packet = ipc_burst_packet(b, i);
         uint32_t length = b->length[i], header;
         struct ipc_flow flow;

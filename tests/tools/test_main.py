@@ -17,7 +17,6 @@ from ipsec_core.tools.main import TOOLS
 
 PROBE = """
 import sys
-import ipsec_core
 before = set(sys.modules)
 from ipsec_core.tools.main import main
 try:
