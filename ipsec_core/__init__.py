@@ -45,7 +45,7 @@ _ELSEWHERE = {"Policy": "ipsec_core.policy.model", "World": "ipsec_core.sim.worl
 
 
 def __getattr__(name: str) -> object:
-    """Loads a name at its first use (PEP 562): a command that only prints its help loads neither NumPy nor the driver."""
+    """Loads a name at first use (PEP 562): a command that only prints its help needs neither NumPy nor the driver."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(_ELSEWHERE.get(name, "ipsec_core.driver")), name)

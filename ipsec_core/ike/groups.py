@@ -1,8 +1,9 @@
 """Diffie-Hellman over the MODP groups of RFC 2409 section 6 and RFC 3526, in plain integers.
 
-The `cryptography` package has it, too, but has announced to drop it, and tests the well-known prime anew for every key that it loads: 46 ms
-for group 2, where the power itself takes 0.9 ms (CPython 3.11, cryptography 50). Python's `pow` does not run in constant time; each
-exponent is used for one exchange only, so that there is one measurement of it and no second. The tests hold both equal.
+The `cryptography` package has it, too, but has announced to drop it, and tests the well-known prime anew for every key
+that it loads: 46 ms for group 2, where the power itself takes 0.9 ms (CPython 3.11, cryptography 50). Python's `pow`
+does not run in constant time; each exponent serves one exchange only, so that there is one measurement of it and no
+second. The tests hold both equal.
 """
 
 from __future__ import annotations
