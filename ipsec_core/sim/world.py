@@ -66,6 +66,7 @@ class World:
         self._replay = (1, 0, False)
         self._captures: dict[int, str] = {}
         self._time: VirtualTime | None = None
+        self._started = False
         self._scheduled: dict[int, tuple[int, int]] = {}  # node -> (time, token) of its timer in the queue
         self._token = 0
 
@@ -193,7 +194,8 @@ class World:
         time = self.time
         captures = self._open_captures(time)
         try:
-            if time.now == 0:
+            if not self._started:
+                self._started = True
                 for node, made in enumerate(self.computers):
                     made.start(0.0)
                     self._settle(node, made)

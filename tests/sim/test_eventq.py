@@ -7,12 +7,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from sim_kit import HOST_A, HOST_B, A, B, ethernet, sized, write_pcap
 
 from ipsec_core import Driver
 from ipsec_core.computer import udp
 from ipsec_core.errors import IpsecError
 from ipsec_core.sim._world import NEVER, Trace, VirtualTime
-from sim_kit import HOST_A, HOST_B, A, B, ethernet, sized, write_pcap
 
 END = 10**9
 REACTION = 1_000_000
