@@ -51,7 +51,7 @@ test-interop: .venv/.packages-build-test-interop .venv/.tools ## Run the tests t
 .PHONY: test-sanitize
 test-sanitize: .venv-sanitize/.built ## Run the tests against a build with AddressSanitizer and UBSan
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    PYTHONMALLOC=malloc PYTHONSAFEPATH=1 \
+	    IPSEC_CORE_SANITIZE=1 PYTHONMALLOC=malloc PYTHONSAFEPATH=1 \
 	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:detect_stack_use_after_return=1 \
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    .venv-sanitize/bin/pytest -m "not interop" --capture=sys -p no:cacheprovider $(PYTEST_ARGS)

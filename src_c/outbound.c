@@ -125,7 +125,6 @@ static enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint32_t i, 
 
 uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
     unsigned ops = 0;
-    uint32_t passed = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         if (i + AHEAD < b->count) {
             const uint8_t *ahead = ipc_burst_packet(b, i + AHEAD);
@@ -136,11 +135,17 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
         b->filter[i] = IPC_NO_FILTER_INDEX;
         enum ipc_status status = classify(d, b, i, &d->ops[ops]);
         if (status == IPC_PROTECTED) d->op_packet[ops++] = (uint16_t)i;
-        passed += ipc_passes(status);
         b->status[i] = (uint8_t)status;
-        d->counters.status_outbound[status]++;
     }
     d->counters.packets_outbound += b->count;
     ipc_crypt(d, b, ops, IPC_OUTBOUND);
+    for (unsigned k = 0; k < ops; k++)
+        if (IPC_UNLIKELY(!d->ops[k].ok)) b->status[d->op_packet[k]] = IPC_NOT_ENCRYPTED;
+    uint32_t passed = 0;
+    for (uint32_t i = 0; i < b->count; i++) {
+        enum ipc_status status = b->status[i];
+        passed += ipc_passes(status);
+        d->counters.status_outbound[status]++;
+    }
     return passed;
 }

@@ -13,6 +13,7 @@
 #define REASSEMBLY_TIME                                                                                      \
     UINT64_C(30000000000) /* RFC 1122 3.3.2: 60 to 120 s; short enough to show in a result */
 #define ETHERTYPE_IPV4 0x0800u
+#define ESP_ROOM       57u /* outer header, ESP, IV, longest padding, trailer, ICV: tunnel mode */
 #define ETHERTYPE_ARP  0x0806u
 #define ARP_LENGTH     28u
 
@@ -46,6 +47,7 @@ struct ipc_world {
     const ipc_trace *trace;
     const struct ipc_trace_frame *frames;
     const uint8_t *trace_bytes;
+    ipc_time *schedule; /* of each frame of the trace */
     ipc_time period, pause;
     uint32_t repeat;
     int asap;
@@ -85,6 +87,7 @@ void ipc_world_destroy(ipc_world *w) {
         ipc_wire_destroy(&w->links[i].wire[0]);
         ipc_wire_destroy(&w->links[i].wire[1]);
     }
+    free(w->schedule);
     free(w->nodes);
     free(w->links);
     ipc_eventq_destroy(&w->events);
@@ -124,6 +127,48 @@ int ipc_world_add_link(ipc_world *w, uint32_t a, uint32_t b, const struct ipc_li
     return (int)w->link_count++;
 }
 
+static void fail(ipc_world *w, int rc) {
+    if (rc < 0 && w->failed == 0) w->failed = rc;
+}
+
+static struct ipc_wire *wire_of(ipc_world *w, const struct node *n) {
+    return &w->links[n->link].wire[n->direction];
+}
+
+static ipc_time wire_time(const ipc_world *w, const struct node *n, uint32_t frame) {
+    uint64_t rate = w->links[n->link].wire[n->direction].rate;
+    return (ipc_time)((unsigned __int128)ipc_wire_length(frame) * 8000000000u / rate);
+}
+
+/*
+ * When each frame may leave. Recorded hosts may have been faster than the link: a frame that has to wait for
+ * the frame before it makes all that the capture shows after it later by as much, from whichever computer, so
+ * that no answer overtakes what it answers. Every frame counts with the room that ESP may need, so that what
+ * is encrypted does not fall behind either.
+ */
+static int make_schedule(ipc_world *w, size_t count) {
+    ipc_time *free_at = calloc(w->node_count, sizeof *free_at);
+    w->schedule = malloc((count + 1) * sizeof *w->schedule);
+    if (!free_at || !w->schedule) {
+        free(free_at);
+        return IPC_E(NO_MEMORY);
+    }
+    ipc_time late = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct ipc_trace_frame *f = &w->frames[i];
+        ipc_time time = f->time + late;
+        if (free_at[f->from] > time) {
+            late += free_at[f->from] - time;
+            time = free_at[f->from];
+        }
+        w->schedule[i] = time;
+        free_at[f->from] = time + wire_time(w, &w->nodes[f->from], f->l2_length + f->l3_length + ESP_ROOM);
+    }
+    w->period = (count ? w->schedule[count - 1] : 0) + w->pause;
+    free(free_at);
+    return 0;
+}
+
 int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, ipc_time pause, int asap) {
     if (w->trace || repeat == 0) return IPC_E(INVALID);
     size_t count;
@@ -151,10 +196,9 @@ int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, i
     w->trace_bytes = ipc_trace_bytes(trace);
     w->repeat = repeat;
     w->pause = pause;
-    w->period = (count ? frames[count - 1].time : 0) + pause;
     w->asap = asap;
     w->total = (uint64_t)count * repeat;
-    return 0;
+    return make_schedule(w, count);
 }
 
 int ipc_world_capture(ipc_world *w, uint32_t link, ipc_pcapng *capture, uint32_t interface) {
@@ -162,14 +206,6 @@ int ipc_world_capture(ipc_world *w, uint32_t link, ipc_pcapng *capture, uint32_t
     w->links[link].capture = capture;
     w->links[link].interface = interface;
     return 0;
-}
-
-static void fail(ipc_world *w, int rc) {
-    if (rc < 0 && w->failed == 0) w->failed = rc;
-}
-
-static struct ipc_wire *wire_of(ipc_world *w, const struct node *n) {
-    return &w->links[n->link].wire[n->direction];
 }
 
 /* --- the way out --- */
@@ -284,7 +320,7 @@ int ipc_world_send(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t 
  * source wait (`now`: start of the window; judged once a window, so that bursts do not matter). */
 static ipc_time source_time(const ipc_world *w, const struct node *n) {
     if (n->next_frame == n->frame_count) return IPC_NEVER;
-    ipc_time stamp = w->asap ? 0 : w->frames[n->frames[n->next_frame]].time + n->cycle * w->period;
+    ipc_time stamp = w->asap ? 0 : w->schedule[n->frames[n->next_frame]] + n->cycle * w->period;
     return stamp > n->source_free ? stamp : n->source_free;
 }
 
@@ -297,9 +333,7 @@ static ipc_time queue_gate(const ipc_world *w, const struct node *n) {
 
 static void advance_source(ipc_world *w, struct node *n, ipc_time time) {
     const struct ipc_trace_frame *f = &w->frames[n->frames[n->next_frame]];
-    const struct ipc_wire *wire = &w->links[n->link].wire[n->direction];
-    n->source_free = time + (ipc_time)((unsigned __int128)ipc_wire_length(f->l2_length + f->l3_length) *
-                                       8000000000u / wire->rate);
+    n->source_free = time + wire_time(w, n, f->l2_length + f->l3_length);
     n->counters.packets_sent++;
     n->counters.bytes_sent += f->l3_length;
     w->sent++;

@@ -36,7 +36,8 @@ class Status(IntEnum):
     WRONG_SELECTOR = 18
     SEQUENCE_EXHAUSTED = 19
     EXPIRED = 20
-    TOO_BIG = 21
+    NOT_ENCRYPTED = 21
+    TOO_BIG = 22
 
 STATUS_TEXT: dict[Status, str]
 PASSES: frozenset[Status]

@@ -33,6 +33,8 @@ TAKES_THE_PLACE_OF = {ALICE: CLIENT, BOB: SERVER}
 ETHERTYPE_IPV4, ETHERTYPE_ARP = 0x0800, 0x0806
 PROTO_TCP, PROTO_UDP, PROTO_ESP = 6, 17, 50
 ETHERNET_HEADER, IP_HEADER = 14, 20
+# Outer header 20, ESP header 8, IV 8, padding and trailer 9, ICV 12 (3DES and SHA-1 in a tunnel).
+ESP_ROOM = 57
 DONT_FRAGMENT, FRAGMENT = 0x4000, 0x3FFF  # FRAGMENT: more fragments, and the offset
 CHECKSUM_AT = {PROTO_TCP: 16, PROTO_UDP: 6}
 
@@ -172,6 +174,29 @@ def replayed(sender: str, tunnel: bool) -> tuple[Datagram, ...]:
     if tunnel:
         return tuple(Datagram(frame.start, frame.start, frame.packet) for frame in frames)
     return tuple(Datagram(each.first, each.last, readdressed(each.data)) for each in reassembled(frames))
+
+
+@cache
+def scheduled(tunnel: bool) -> dict[str, tuple[int, ...]]:
+    """When each of `replayed` is due, by sender: a frame that has to wait for the one before it, with room for ESP,
+    makes everything later in the capture as late (the recorded hosts were faster than the link).
+    """
+    # Time in the capture, sender, bytes of layer 3, whether it is one of `replayed`.
+    given = [(x.last, sender, len(x.data), True) for sender in TAKES_THE_PLACE_OF for x in replayed(sender, tunnel)]
+    lab = {office: lab for lab, office in TAKES_THE_PLACE_OF.items()}
+    for frame in office():
+        if frame.ethertype == ETHERTYPE_ARP:
+            arp = frame.data[ETHERNET_HEADER:]
+            given.append((frame.start, lab[str(IPv4Address(arp[14:18]))], len(arp), False))
+    due: dict[str, list[int]] = {sender: [] for sender in TAKES_THE_PLACE_OF}
+    free = dict.fromkeys(TAKES_THE_PLACE_OF, 0)
+    late = 0
+    for recorded, sender, length, counts in sorted(given):
+        late = max(late, free[sender] - recorded)
+        free[sender] = recorded + late + wire_ns(ETHERNET_HEADER + length + ESP_ROOM)
+        if counts:
+            due[sender].append(recorded + late)
+    return {sender: tuple(times) for sender, times in due.items()}
 
 
 # ---- a run's folder -------------------------------------------------------------------------------------------------

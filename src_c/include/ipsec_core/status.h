@@ -33,6 +33,7 @@
     X(WRONG_SELECTOR, DROP, "the packet inside does not fit the selectors of its SA (RFC 2401 5.2.1)")       \
     X(SEQUENCE_EXHAUSTED, DROP, "the sequence number of the SA would wrap")                                  \
     X(EXPIRED, DROP, "the SA's hard lifetime is over")                                                       \
+    X(NOT_ENCRYPTED, DROP, "the crypto back end failed")                                                     \
     X(TOO_BIG, DROP, "no room in the buffer for the protected packet")
 
 enum ipc_verdict { IPC_VERDICT_PASS, IPC_VERDICT_HELD, IPC_VERDICT_DROP };

@@ -51,8 +51,10 @@ void ipc_world_destroy(ipc_world *w);
 /* Indices count from 0. A node has one link. */
 int ipc_world_add_node(ipc_world *w, const struct ipc_node_config *config);
 int ipc_world_add_link(ipc_world *w, uint32_t a, uint32_t b, const struct ipc_link_config *config);
-/* Frames of the trace leave their computers at their times, `repeat` times over, `pause` ns apart. `asap`: as
- * fast as the link takes them. The trace must outlive the world. */
+/* Frames of the trace leave their computers at their times, `repeat` times over, `pause` ns apart; where the
+ * recorded hosts were faster than the link, all that the capture shows later is as late as the frame that had
+ * to wait. `asap`: as fast as the link takes them, each computer for itself. The trace must outlive the
+ * world. */
 int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, ipc_time pause, int asap);
 /* Writes every frame that starts on the link to an open capture (interface number of it); NULL stops. */
 int ipc_world_capture(ipc_world *w, uint32_t link, ipc_pcapng *capture, uint32_t interface);
@@ -105,7 +107,7 @@ int ipc_world_send(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t 
     X(bytes)            /* Ethernet header to last byte before FCS, without padding */                       \
     X(wire_bytes)       /* preamble, padding, FCS and gap included */                                        \
     X(busy_ns)          /* time the wire was in use */                                                       \
-    X(queue_peak_bytes) /* most that ever waited, in wire bytes */
+    X(queue_peak_bytes) /* most that ever waited in the NIC, in wire bytes */
 
 struct ipc_node_counters {
 #define X(name) uint64_t name;
