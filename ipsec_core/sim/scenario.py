@@ -41,6 +41,7 @@ from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAU
 
 T = TypeVar("T", str, int, dict[str, object], list[object])
 
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")  # RFC 1122 3.2.1.3
 _TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
 
 
@@ -98,6 +99,15 @@ class Scenario:
     table: dict[str, object]
 
 
+# What stands in the folder of results beside the computers' directories.
+_TAKEN = frozenset({"link.pcapng", "esp_sa", "ikev1_decryption_table", "result.json", "timing.json"})
+
+
+def _given(value: object) -> str:
+    """A value in a message; tables and lists are not repeated, a preshared key may be in them."""
+    return _TYPES[type(value)] if isinstance(value, dict | list) else repr(value)
+
+
 class _Table:
     """A TOML table being read: every key must be asked for, the rest are errors."""
 
@@ -117,7 +127,7 @@ class _Table:
             return default
         value = self.values.pop(key)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ScenarioError(f"{self.at(key)}: {value!r} is not {_TYPES[kind]}")
+            raise ScenarioError(f"{self.at(key)}: {_given(value)} is not {_TYPES[kind]}")
         return value
 
     def number(self, key: str, default: int, low: int, high: int, unit: str = "") -> int:
@@ -187,7 +197,7 @@ def _policies(top: _Table) -> dict[str, Policy]:
     for number, table in enumerate(top.take("policies", list, [])):
         where = top.at(f"policies[{number}]")
         if not isinstance(table, dict):
-            raise ScenarioError(f"{where}: {table!r} is not a table")
+            raise ScenarioError(f"{where}: {_given(table)} is not a table")
         try:
             policy = policy_from_table(table, where)
         except PolicyError as error:
@@ -206,13 +216,14 @@ def _address(text: str, where: str) -> IPv4Address:
 
 
 def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> ComputerScenario:
-    if not name.isprintable() or "/" in name or name.startswith("."):
+    if not name or not name.isprintable() or "/" in name or name.startswith(".") or name in _TAKEN:
         raise ScenarioError(
-            f"{machines.at(name)!r}: not a computer name; accepted: printable, without / and not beginning with a dot"
+            f"{machines.at(repr(name))}: not a computer name; accepted: printable, without /, "
+            "not beginning with a dot, not the name of a file of the results"
         )
     table = machines.table(name)
     address = _address(table.take("address", str), table.at("address"))
-    if not (address.is_private or address.is_global) or address.is_multicast or address.is_unspecified:
+    if address.is_multicast or address.is_reserved or address.is_loopback or address in _THIS_NETWORK:
         raise ScenarioError(f"{table.at('address')}: {address} is not the address of a host")
     policy = None
     if "policy" in table.values:
@@ -232,10 +243,13 @@ def _check_registry(values: dict[str, object], where: str) -> None:
     with State.memory("check") as state:
         for key, value in values.items():
             try:
-                known_value(key)
+                item = known_value(key)
+            except RegistryError as error:
+                raise ScenarioError(f"{where}: {error}") from None
+            try:
                 state.registry.set_known(key, value)
             except RegistryError as error:
-                raise ScenarioError(f"{where}.{error}") from None
+                raise ScenarioError(f"{where}.{str(error).removeprefix(f'{item.key}: ')}") from None
 
 
 def _link(table: _Table, names: tuple[str, str]) -> LinkScenario:
