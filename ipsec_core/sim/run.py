@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -79,15 +79,16 @@ def simulate(
         data = _data(plan, world, trace)
         sent = data["traffic"]["packets"]
         timing = {"wall_seconds": wall, "packets_per_wall_second": sent / wall}
-        write_esp_sa(folder / "esp_sa", (record for made in world.computers for record in made.keys))
-        write_ikev1_table(
-            folder / "ikev1_decryption_table", (pair for made in world.computers for pair in made.ike_keys)
-        )
-        for made in world.computers:
-            made.snapshot(world.now).save_as(folder / made.name)
-            made.state.close()
-        _write_json(folder / "timing.json", timing)
-        _write_json(folder / RESULT, data)
+        with _disk(out):
+            write_esp_sa(folder / "esp_sa", (record for made in world.computers for record in made.keys))
+            write_ikev1_table(
+                folder / "ikev1_decryption_table", (pair for made in world.computers for pair in made.ike_keys)
+            )
+            for made in world.computers:
+                made.snapshot(world.now).save_as(folder / made.name)
+                made.state.close()
+            _write_json(folder / "timing.json", timing)
+            _write_json(folder / RESULT, data)
     return Result(out, tuple(made.name for made in world.computers), data, timing, tuple(data["notes"]))
 
 
@@ -209,27 +210,55 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def _disk(out: Path) -> Iterator[None]:
+    """What the disk refuses is told of `out`."""
+    try:
+        yield
+    except OSError as error:
+        raise ScenarioError(f"{out}: {error.strerror}") from None
+
+
+@contextmanager
 def _folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and disappears when it does not."""
     if out.exists() and not (out / RESULT).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ScenarioError(
             f"{out}: exists and is no earlier result; accepted: a new or empty folder, or an earlier output"
         )
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise ScenarioError(f"{out}: the working directory cannot be replaced; accepted: a folder elsewhere or in it")
+    missing = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    partial = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise ScenarioError(f"{out}: {error.strerror}") from None
-    try:
-        partial.chmod(0o755)
+        with _disk(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+            partial.chmod(0o755)
         yield partial
-        if out.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-            out.rename(old / out.name)
-            partial.rename(out)
-            shutil.rmtree(old)
-        else:
-            partial.rename(out)
+        with _disk(out):
+            _replace(out, partial)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
         raise
+
+
+def _replace(out: Path, partial: Path) -> None:
+    """Puts `partial` into the place of `out`, which comes back when that fails."""
+    if not out.exists():
+        partial.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    moved = old / out.name
+    try:
+        out.rename(moved)
+        partial.rename(out)
+    except BaseException:
+        if moved.exists() and not out.exists():
+            moved.rename(out)
+        raise
+    finally:
+        shutil.rmtree(old)
