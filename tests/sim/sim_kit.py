@@ -81,6 +81,20 @@ def wire_bytes(frame: int) -> int:
     return 8 + max(frame, 60) + 4 + 12
 
 
+def schedule(frames: Iterable[tuple[int, int, int]], rate: int) -> list[int]:
+    """When recorded frames of (time, sender, bytes) leave a link that may be slower than where they were recorded.
+
+    Each host sends one frame after the other, with 57 bytes of room for ESP; the delay of one is the delay of all after
+    it, of both hosts.
+    """
+    free, late, found = {0: 0, 1: 0}, 0, []
+    for at, sender, length in frames:
+        late += max(0, free[sender] - at - late)
+        found.append(at + late)
+        free[sender] = at + late + wire_bytes(length + 57) * 8 * 10**9 // rate
+    return found
+
+
 def starts(frames: Sequence[tuple[int, int]], rate: int) -> list[int]:
     """When frames of (time wanted, bytes) begin on a link, one after the other: exact, then cut to nanoseconds."""
     free, found = Fraction(0), []
