@@ -53,23 +53,18 @@ def command(name: str, seconds: float, pairs: int, size: int | None, as_json: bo
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("Name")
-    table.add_column("Parameters", overflow="fold")
+    table.add_column("Measured", overflow="fold")
     for column in ("Ours", "Peer", "Ratio"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("Peer is")
     for row in rows:
-        parameters = " ".join(
-            value if isinstance(value, str) else f"{key} {value}" for key, value in row.params.items()
-        )
+        given = row.params
+        size = given["size"] if "size" in given else str(given["sizes"]).replace(" ", "/")
         spread = "" if row.min is None or row.max is None else f"\n{row.min:.2f} to {row.max:.2f}"
         table.add_row(
-            row.name,
-            parameters,
+            f"{row.name}, {given['suite']}, {size} B\n{given['mode']}, bursts of {given['burst']}; peer: {row.peer}",
             f"{_number(row.value)}\n{row.unit}",
             "none" if row.peer_value is None else f"{_number(row.peer_value)}\n{row.unit}",
             "" if row.ratio is None else f"{row.ratio:.2f}{spread}",
-            row.peer,
         )
     return table
 
