@@ -1,4 +1,4 @@
-"""Shared fixtures. Real captures and published vectors live outside the repository; tests that need them skip without."""
+"""Shared fixtures. Real captures and published vectors live outside the repository; tests skip without them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+"""Real captures of all kinds, whole and damaged: a result or one line, never a crash, and nothing half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from sim_kit import LABS
+
+from ipsec_core.errors import IpsecError
+from ipsec_core.sim.run import Result, simulate
+
+SUFFIXES = (".pcap", ".pcapng", ".cap", ".gz")
+
+
+def capture_files(captures: Path, most: int) -> Iterator[Path]:
+    for path in sorted(captures.rglob("*")):
+        if path.suffix in SUFFIXES and path.is_file() and path.stat().st_size <= most:
+            yield path
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    """labs/first-link-gcm.toml, once over."""
+    text = (LABS / "first-link-gcm.toml").read_text()
+    assert "repeat = 20" in text
+    path = tmp_path / "scenario.toml"
+    path.write_text(text.replace("repeat = 20", "repeat = 1"))
+    (tmp_path / "office.pcap").touch()
+    return path
+
+
+def outcome(scenario: Path, traffic: Path) -> Result | str:
+    out = scenario.parent / "out"
+    before = sorted(scenario.parent.iterdir())
+    try:
+        result = simulate(scenario, out, traffic=traffic)
+    except IpsecError as error:
+        assert sorted({*scenario.parent.iterdir()} - {out}) == [path for path in before if path != out]
+        return str(error)
+    assert sorted(scenario.parent.iterdir()) == sorted({*before, out})
+    return result
+
+
+def check(result: Result) -> None:
+    traffic = result.data["traffic"]
+    counts = traffic["capture"]
+    assert traffic["packets"] == counts["mapped"]
+    assert counts["mapped"] + counts["unmapped"] + counts["unsendable"] <= counts["frames"]
+    assert counts["frames"] <= counts["mapped"] + counts["unmapped"] + counts["unsendable"] + counts["reassembled"]
+    nodes = [computer["traffic"] for computer in result.data["computers"].values()]
+    assert sum(node["packets_sent"] for node in nodes) == traffic["packets"]
+    frames = [direction["frames"] for direction in result.data["link"]["directions"].values()]
+    for node, counted in zip(nodes, frames, strict=True):
+        assert counted >= node["frames_not_ipv4"] + node["ike_sent"]
+    for computer in result.data["computers"].values():
+        counters = computer["counters"]
+        assert counters.get("in_malformed", 0) == 0 or counters["packets_inbound"] >= counters["in_malformed"]
+        # All that was encrypted could be decrypted.
+        assert computer["ipsec_statistics"]["packets_not_decrypted"] == 0
+        assert computer["ipsec_statistics"]["packets_not_authenticated"] == 0
+        assert computer["ipsec_statistics"]["bad_spi_packets"] == 0
+
+
+def test_whole(captures: Path, scenario: Path) -> None:
+    results = 0
+    for path in capture_files(captures, 3_000_000):
+        found = outcome(scenario, path)
+        if isinstance(found, str):
+            assert found.startswith(f"{path}: "), path
+            assert found.isprintable(), path
+        else:
+            results += 1
+            check(found)
+    assert results > 60
+
+
+def test_damaged(captures: Path, scenario: Path, tmp_path: Path) -> None:
+    """Cut somewhere, then with a few bytes changed; the headers of file and packets are hit most."""
+    random = Random(257225)
+    traffic = tmp_path / "damaged.pcap"
+    traffic.touch()
+    kinds = set()
+    for path in capture_files(captures, 12_000):
+        data = bytearray(path.read_bytes())
+        traffic.write_bytes(data[: random.randrange(len(data))])
+        found = outcome(scenario, traffic)
+        kinds.add(type(found))
+        for _ in range(random.randrange(1, 6)):
+            data[random.randrange(min(len(data), random.choice([64, 200, len(data)])))] = random.randrange(256)
+        traffic.write_bytes(data)
+        found = outcome(scenario, traffic)
+        kinds.add(type(found))
+        if isinstance(found, str):
+            assert found.startswith(f"{traffic}: "), path
+            assert found.isprintable(), path
+    assert kinds == {str, Result}
