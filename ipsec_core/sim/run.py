@@ -17,6 +17,7 @@ from typing import Any
 
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
+from ipsec_core.driver import PASSES, STATUS_TEXT, Status
 from ipsec_core.errors import ScenarioError
 from ipsec_core.sim._world import Trace
 from ipsec_core.sim.scenario import Scenario, load_scenario
@@ -196,13 +197,7 @@ def _notes(data: Mapping[str, Any], plan: Scenario) -> Iterator[str]:
                 yield f"{count} packets dropped by the driver of {name}: {_DROPS[key.split('_', 1)[1].upper()]}"
 
 
-def _drops() -> dict[str, str]:
-    from ipsec_core.driver import PASSES, STATUS_TEXT, Status
-
-    return {status.name: STATUS_TEXT[status] for status in Status if status not in PASSES and status.name != "HELD"}
-
-
-_DROPS = _drops()
+_DROPS = {status.name: STATUS_TEXT[status] for status in Status if status not in PASSES and status is not Status.HELD}
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -128,7 +128,10 @@ def test_a_cython_module_cimports_the_driver(tmp_path: Path, library: list[str])
     flags = ["-shared", "-fPIC", "-O1", f"-I{sysconfig.get_path('include')}", f"-I{ipsec_core.get_include()}"]
     output_of(*compiler(*flags), "below.c", *library, "-o", output, cwd=tmp_path)
     (tmp_path / "use.py").write_text(USE)
-    assert output_of(sys.executable, "use.py", cwd=tmp_path, PYTHONPATH=str(PACKAGE.parent)) == "(2, 2)\n"
+    assert (
+        output_of(sys.executable, "use.py", cwd=tmp_path, PYTHONPATH=f"{PACKAGE.parent}{os.pathsep}{tmp_path}")
+        == "(2, 2)\n"
+    )
 
 
 def test_a_c_program_links_the_library(tmp_path: Path, library: list[str]) -> None:
