@@ -13,13 +13,15 @@
  */
 #define IPC_STATUS_LIST(X)                                                                                   \
     X(UNPROCESSED, DROP, "not processed yet")                                                                \
-    X(PROTECTED, PASS, "ESP applied (outbound) or verified and removed (inbound)")                           \
+    X(PROTECTED, PASS, "ESP or AH applied (outbound) or verified and removed (inbound)")                     \
+    X(SOFT, PASS, "clear text under a soft security association")                                            \
     X(EXEMPT, PASS, "exempt by default: IKE, Kerberos, RSVP, broadcast or multicast")                        \
     X(PERMITTED, PASS, "a permit filter matched")                                                            \
     X(NO_FILTER, PASS, "no filter matched")                                                                  \
     X(PASSED_THROUGH, PASS, "clear packet accepted by inbound pass-through")                                 \
-    X(NOT_IPV4, PASS, "not IPv4: the IPsec driver does not see it")                                          \
+    X(NOT_IP, PASS, "neither IPv4 nor IPv6: the IPsec driver does not see it")                               \
     X(HELD, HELD, "waits for a security association")                                                        \
+    X(REASSEMBLING, HELD, "fragment of an IPsec packet, kept until the packet is whole")                     \
     X(BLOCKED, DROP, "a block filter matched")                                                               \
     X(NOT_HELD, DROP, "waits for a security association, but the queue is full")                             \
     X(NEGOTIATION_FAILED, DROP, "held packet dropped: the negotiation failed")                               \
@@ -34,6 +36,8 @@
     X(SEQUENCE_EXHAUSTED, DROP, "the sequence number of the SA would wrap")                                  \
     X(EXPIRED, DROP, "the SA's hard lifetime is over")                                                       \
     X(NOT_ENCRYPTED, DROP, "the crypto back end failed")                                                     \
+    X(EXCEEDS_MTU, DROP, "larger than the path MTU once protected, and not to be fragmented (RFC 2401 6.1)") \
+    X(KEEPALIVE, DROP, "NAT keep-alive (RFC 3948 2.3)")                                                      \
     X(TOO_BIG, DROP, "no room in the buffer for the protected packet")
 
 enum ipc_verdict { IPC_VERDICT_PASS, IPC_VERDICT_HELD, IPC_VERDICT_DROP };

@@ -20,6 +20,33 @@ typedef uint64_t ipc_time;
  * order. */
 typedef uint32_t ipc_ipv4;
 
+/*
+ * An address of either family, in host byte order. IPv4 addresses are the IPv4-mapped ones of RFC
+ * 4291 2.5.5.2
+ * (::ffff:a.b.c.d), which no IPv6 packet may carry, so that one comparison serves both. All zero: none.
+ */
+typedef struct {
+    uint64_t high, low;
+} ipc_address;
+
+static inline ipc_address ipc_address_of_ipv4(ipc_ipv4 address) {
+    ipc_address a = {0, (uint64_t)0xffff << 32 | address};
+    return a;
+}
+static inline int ipc_address_is_ipv4(ipc_address a) {
+    return a.high == 0 && a.low >> 32 == 0xffff;
+}
+static inline int ipc_address_is_none(ipc_address a) {
+    return (a.high | a.low) == 0;
+}
+static inline int ipc_address_equal(ipc_address a, ipc_address b) {
+    return ((a.high ^ b.high) | (a.low ^ b.low)) == 0;
+}
+/* Whether `a` lies in the network; bits outside the mask do not count. */
+static inline int ipc_address_in(ipc_address a, ipc_address network, ipc_address mask) {
+    return (((a.high ^ network.high) & mask.high) | ((a.low ^ network.low) & mask.low)) == 0;
+}
+
 /* Control calls return 0 (or a non-negative value) on success and one of these on failure. X(name, text) */
 #define IPC_ERROR_LIST(X)                                                                                    \
     X(NO_MEMORY, "out of memory")                                                                            \
