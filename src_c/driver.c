@@ -7,6 +7,8 @@
 #define HOLD_BYTES     (256u * KB)
 #define HOLD_BYTES_MAX (64u * KB * KB)
 #define MIN_SLOTS      2u
+#define FRAGMENTS      16u
+#define FRAGMENTS_MAX  256u
 
 static uint32_t or_default(uint32_t value, uint32_t fallback) {
     return value ? value : fallback;
@@ -23,7 +25,8 @@ int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out) 
     uint32_t cache_slots =
         or_default(config->cache_slots, cache_kb * KB / 2 / (uint32_t)sizeof(struct ipc_cache_entry));
     if (!in_range(hash_kb) || !in_range(cache_kb) || spi_slots < MIN_SLOTS || spi_slots > 1u << 30 ||
-        cache_slots > 1u << 26 || config->hold_bytes > HOLD_BYTES_MAX)
+        cache_slots > 1u << 26 || config->fragments > FRAGMENTS_MAX || config->no_default_exempt > 3 ||
+        config->hold_bytes > HOLD_BYTES_MAX)
         return IPC_E(INVALID);
     ipc_driver *d = calloc(1, sizeof *d);
     if (!d) return IPC_E(NO_MEMORY);
@@ -32,6 +35,11 @@ int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out) 
     for (int i = 0; i < 2; i++)
         d->seed[i] = ipc_random(&d->random);
     d->cache_off = config->cache_off;
+    d->matcher_off = config->matcher_off;
+    d->no_default_exempt = config->no_default_exempt;
+    d->nat_traversal = config->nat_traversal;
+    d->fragments = or_default(config->fragments, FRAGMENTS);
+    d->next_tick = IPC_NEVER;
     d->backend = config->backend;
     d->sa_free = IPC_NONE;
     d->hold_packets = or_default(config->hold_packets, HOLD_PACKETS);
@@ -53,6 +61,9 @@ void ipc_driver_destroy(ipc_driver *d) {
         if (d->engine[i]) ipc_crypto_backend(i)->engine_destroy(d->engine[i]);
     ipc_spi_table_destroy(&d->spi);
     ipc_spi_table_destroy(&d->spi_overflow);
+    if (d->ah) ipc_wipe(d->ah, IPC_BURST_MAX * sizeof *d->ah);
+    free(d->ah);
+    ipc_reassembler_destroy(d->reassembler);
     free(d->cache);
     free(d->filters);
     if (d->held) ipc_wipe(d->held, d->hold_bytes); /* clear text that waited */
@@ -65,9 +76,10 @@ void ipc_driver_counters(const ipc_driver *d, struct ipc_counters *counters) {
 }
 
 void ipc_driver_reset_counters(ipc_driver *d) {
-    uint64_t active = d->counters.active_associations;
+    uint64_t active = d->counters.active_associations, soft = d->counters.soft_associations;
     memset(&d->counters, 0, sizeof d->counters);
     d->counters.active_associations = active;
+    d->counters.soft_associations = soft;
 }
 
 void ipc_driver_tables(const ipc_driver *d, struct ipc_table_info *info) {

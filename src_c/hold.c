@@ -31,17 +31,18 @@ void ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_ti
         .protocol = c->protocol,
         .kind = (uint8_t)kind,
     };
-    if (kind == IPC_UPCALL_REKEY)
-        d->counters.rekeys++;
-    else
-        d->counters.expirations++;
+    d->counters.rekeys += kind == IPC_UPCALL_REKEY;
+    d->counters.expirations += kind == IPC_UPCALL_EXPIRED;
+    d->counters.idle_expirations += kind == IPC_UPCALL_IDLE;
     (void)ipc_upcall_post(d, &u);
 }
 
-static uint32_t find_pending(const ipc_driver *d, uint32_t reference, uint32_t source, uint32_t destination) {
+static uint32_t find_pending(const ipc_driver *d, uint32_t reference, ipc_address source,
+                             ipc_address destination) {
     for (uint32_t i = 0; i < IPC_PENDING_MAX; i++) {
         const struct ipc_pending *p = &d->pending[i];
-        if (p->used && p->reference == reference && p->source == source && p->destination == destination)
+        if (p->used && p->reference == reference && ipc_address_equal(p->source, source) &&
+            ipc_address_equal(p->destination, destination))
             return i;
     }
     return IPC_NONE;
@@ -52,12 +53,12 @@ static int post_acquire(ipc_driver *d, const struct ipc_filter *f, const struct 
     struct ipc_upcall u = {
         .time = now,
         .filter = f->reference,
-        .peer = f->tunnel ? f->tunnel : flow->destination,
+        .peer = ipc_address_is_none(f->tunnel) ? flow->destination : f->tunnel,
         .source = flow->source,
         .destination = flow->destination,
-        .source_port = flow->source_port,
-        .destination_port = flow->destination_port,
-        .protocol = flow->protocol,
+        .source_port = ipc_source_port(flow->rest),
+        .destination_port = ipc_destination_port(flow->rest),
+        .protocol = ipc_protocol(flow->rest),
         .kind = IPC_UPCALL_ACQUIRE,
     };
     int posted = ipc_upcall_post(d, &u);
@@ -68,7 +69,7 @@ static int post_acquire(ipc_driver *d, const struct ipc_filter *f, const struct 
 /* The acquire that a packet waits for: one that is under way, or a new one if there is room for it and its
  * upcall. */
 static uint32_t pending_for(ipc_driver *d, const struct ipc_filter *f, const struct ipc_flow *flow,
-                            uint32_t source, uint32_t destination, ipc_time now) {
+                            ipc_address source, ipc_address destination, ipc_time now) {
     uint32_t i = find_pending(d, f->reference, source, destination);
     if (i != IPC_NONE && !d->pending[i].ready) return i;
     if (i != IPC_NONE) {
@@ -89,7 +90,9 @@ enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *
                          uint32_t length, ipc_time now) {
     const struct ipc_filter *f = &d->filters[filter].filter;
     /* Transport mode SAs are host to host, so each pair of hosts is a negotiation of its own. */
-    uint32_t source = f->tunnel ? 0 : flow->source, destination = f->tunnel ? 0 : flow->destination;
+    const ipc_address none = {0, 0};
+    int pair = ipc_address_is_none(f->tunnel);
+    ipc_address source = pair ? flow->source : none, destination = pair ? flow->destination : none;
     uint32_t i = pending_for(d, f, flow, source, destination, now);
     uint32_t size = (uint32_t)sizeof(struct ipc_held) + ((length + 7) & ~7u);
     if (i == IPC_NONE || d->pending[i].packets >= d->hold_packets || size > d->hold_bytes - d->held_used)
@@ -108,8 +111,8 @@ void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *c) {
         struct ipc_pending *p = &d->pending[i];
         if (!p->used || p->reference != c->filter) continue;
         int covers = c->mode == IPC_TUNNEL ||
-                     (((p->source ^ c->inner_source) & c->inner_source_mask) == 0 &&
-                      ((p->destination ^ c->inner_destination) & c->inner_destination_mask) == 0);
+                     (ipc_address_in(p->source, c->inner_source, c->inner_source_mask) &&
+                      ipc_address_in(p->destination, c->inner_destination, c->inner_destination_mask));
         if (!covers) continue;
         p->ready = 1;
         if (p->packets == 0) p->used = 0;
@@ -149,9 +152,9 @@ uint32_t ipc_release(ipc_driver *d, struct ipc_burst *burst, ipc_time now) {
     return d->held_used ? take(d, IPC_NONE, burst, now) : 0;
 }
 
-uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_ipv4 source, ipc_ipv4 destination) {
+uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_address source, ipc_address destination) {
     uint32_t i = find_pending(d, filter, source, destination);
-    if (i == IPC_NONE) i = find_pending(d, filter, 0, 0); /* a tunnel's */
+    if (i == IPC_NONE) i = find_pending(d, filter, (ipc_address){0, 0}, (ipc_address){0, 0}); /* a tunnel's */
     if (i == IPC_NONE) return 0;
     uint32_t dropped = take(d, i, NULL, 0);
     d->pending[i].used = 0;

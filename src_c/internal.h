@@ -4,6 +4,7 @@
 
 #include "ipsec_core/crypto.h"
 #include "ipsec_core/driver.h"
+#include "ipsec_core/frag.h"
 #include "packet.h"
 #include "replay.h"
 #include "spi_table.h"
@@ -12,42 +13,62 @@
 #define IPC_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define IPC_NONE        UINT32_MAX
 
+/* Back end, engine and algorithms that SAs of a kind share: runs of operations are cut where this changes. */
+struct ipc_suite {
+    const struct ipc_crypto_backend *backend;
+    void *engine;
+    struct ipc_crypto_suite crypto;
+};
+
 /*
  * What packets touch of an SA: two lines that the loops only read, one that they write. The control record
  * (struct ipc_sa_ctl) stays cold.
  */
 struct ipc_sa_hot {
-    /* read */
-    const struct ipc_crypto_backend *backend;
+    /* read by both loops */
     const void *key;
-    void *engine;
-    uint64_t soft_bytes, hard_bytes; /* UINT64_MAX: none */
+    const struct ipc_suite *suite;
+    /* The nearest limits; what is beyond them is for ipc_sa_limit() to say. */
+    uint64_t byte_limit, sequence_limit;
+    ipc_time time_limit;
     uint32_t spi;
-    uint8_t mode, encryption, integrity;
-    uint8_t iv_length, pad_mask, icv_length;
+    uint32_t outer; /* index of the SA around this one, or IPC_NONE */
+    uint8_t service, mode, direction;
+    uint8_t dead; /* the hard lifetime is over */
+    uint8_t iv_length, pad_mask, icv_length, esn;
     uint8_t confidential, authenticated;
-    /* selectors, masks and values; ports and protocol 0: any */
-    uint32_t source, source_mask, destination, destination_mask;
-    uint16_t source_port, destination_port;
-    uint8_t protocol;
-    uint8_t direction;
-    uint8_t dead;     /* the hard lifetime is over */
-    uint8_t rekeying; /* the soft limit was reported */
-    uint32_t tunnel_source, tunnel_destination;
-    uint32_t generation;
-    uint8_t reserved[28];
+    uint8_t cold_selectors; /* 1: they do not fit the words below, see the control record */
+    uint8_t df;
+    uint8_t outer_header; /* tunnel: bytes of the outer IP header, else 0 */
+    uint8_t udp;          /* bytes of the UDP header of an encapsulation, else 0 */
+    uint8_t front;        /* all bytes in front of what is carried: outer IP, UDP, ESP with IV or AH */
+    uint8_t icv_field;    /* AH: IV, ICV and its padding */
+    /* read by one of them */
+    union {
+        struct {
+            /* Outer headers (IPv4 20 or IPv6 40 bytes), then UDP. */
+            uint8_t headers[48];
+            uint32_t header_sum; /* of the constant words of an IPv4 outer header */
+            uint32_t path_mtu;
+            uint64_t zero;
+        } out;
+        struct {
+            struct ipc_words value, mask;
+            uint32_t checksum_delta; /* NAT-OA: what the NAT added to transport checksums */
+            uint8_t inner_family;
+        } in;
+    };
     /* written */
     _Alignas(64) uint64_t bytes;
-    uint64_t packets;
+    ipc_time last;
     union {
         struct {
             uint64_t sequence; /* last number used */
-            uint64_t iv_state;
-        } out;
+        } sent;
         struct {
+            uint64_t packets;
             struct ipc_window window;
-            uint64_t dropped;
-        } in;
+        } got;
     };
 };
 _Static_assert(sizeof(struct ipc_sa_hot) == 192, "two lines read, one written");
@@ -56,10 +77,13 @@ _Static_assert(offsetof(struct ipc_sa_hot, bytes) == 128, "the written line begi
 struct ipc_sa_ctl {
     struct ipc_sa_config config;
     void *key;
-    uint64_t serial;     /* order of creation */
-    uint32_t next;       /* next older outbound SA of the same filter; next free record */
+    uint64_t serial; /* order of creation */
+    uint64_t dropped, lost;
+    uint32_t next;       /* next older SA of the same filter; next free record */
     uint32_t generation; /* of the index; even: free, odd: in use */
-    uint64_t small_window[2];
+    uint8_t rekeying;    /* the soft limit was reported */
+    uint8_t idle;        /* it was reported idle */
+    uint8_t retired;     /* no successor is asked for */
 };
 
 #define IPC_CHUNK 256u /* SAs allocated together */
@@ -67,23 +91,32 @@ struct ipc_sa_ctl {
 struct ipc_filter_state {
     struct ipc_filter filter;
     uint64_t packets;
-    uint32_t newest; /* outbound SAs, chained by ctl.next */
+    uint32_t newest; /* SAs that serve it, chained by ctl.next */
 };
 
+/* What the filters and SAs say to a flow. */
+struct ipc_decision {
+    uint32_t filter, sa; /* IPC_NONE: none */
+    uint32_t status;     /* PROTECTED or SOFT with an SA; HELD: negotiate; else the verdict */
+};
+
+/*
+ * An IPv4 flow is one entry. An IPv6 flow is a pair of neighbours, whose first holds source and decision and
+ * whose second holds destination and (in place of the decision) the rest; their generation is odd, that of
+ * IPv4 entries even, so that neither is ever taken for the other.
+ */
 struct ipc_cache_entry {
-    struct ipc_flow_key key;
+    struct ipc_words key;
     uint32_t generation; /* 0: empty */
-    uint32_t filter;
-    uint32_t sa;
-    uint32_t zero;
+    struct ipc_decision decision;
 };
 _Static_assert(sizeof(struct ipc_cache_entry) == 32, "two entries a cache line");
 
 #define IPC_PENDING_MAX 256u /* acquires at once */
 
 struct ipc_pending {
-    uint32_t reference;           /* filter; meaningless when packets == 0 and not waiting */
-    uint32_t source, destination; /* 0 for a tunnel: one negotiation serves all flows of the filter */
+    ipc_address source, destination; /* none for a tunnel: one negotiation serves all flows of the filter */
+    uint32_t reference;              /* filter */
     uint32_t packets;
     uint8_t used;
     uint8_t ready; /* its SA has come: packets may be released */
@@ -96,7 +129,23 @@ struct ipc_held {
     uint32_t zero;
 };
 
-#define IPC_UPCALLS 1024u
+#define IPC_UPCALLS    1024u
+#define IPC_SUITES_MAX 256u
+#define IPC_HEADER_MAX 512u /* longest chain of headers that AH protects */
+
+/* What has to be put back after the ICV of an AH packet was computed. */
+struct ipc_ah_saved {
+    uint32_t length;
+    uint8_t header[IPC_HEADER_MAX];
+    uint8_t icv[IPC_ICV_MAX];
+};
+
+/* A packet that came off one SA and is another one's. */
+struct ipc_again {
+    uint16_t packet;
+    uint8_t protocol;
+    uint32_t sa, at; /* `at`: offset of its IPsec header */
+};
 
 struct ipc_driver {
     /* filters and header cache */
@@ -105,7 +154,8 @@ struct ipc_driver {
     uint32_t generation;
     struct ipc_cache_entry *cache; /* outbound half, then inbound half */
     uint32_t cache_slots;          /* of a half */
-    uint8_t cache_off;
+    uint8_t cache_off, matcher_off;
+    uint8_t no_default_exempt, nat_traversal;
     uint16_t packet_id; /* of outer headers */
     uint64_t seed[2];
     uint64_t random;
@@ -116,13 +166,22 @@ struct ipc_driver {
     uint32_t sa_free;  /* list of free ones */
     uint64_t sa_serial;
     uint32_t spi_next;
+    ipc_time next_tick; /* nothing is due before */
     struct ipc_spi_table spi, spi_overflow;
-    uint32_t *spi_found; /* of a burst */
     /* crypto */
     const char *backend;
     void *engine[4];
+    struct ipc_suite suites[IPC_SUITES_MAX];
+    uint32_t suite_count;
     struct ipc_crypto_op ops[IPC_BURST_MAX];
+    const struct ipc_suite *op_suite[IPC_BURST_MAX];
+    uint32_t op_sa[IPC_BURST_MAX];
     uint16_t op_packet[IPC_BURST_MAX];
+    uint32_t op_at[IPC_BURST_MAX]; /* inbound: offset of the IPsec header in the packet */
+    struct ipc_again again[IPC_BURST_MAX];
+    struct ipc_ah_saved *ah;      /* IPC_BURST_MAX of them, made with the first AH SA */
+    ipc_reassembler *reassembler; /* made with the first fragment */
+    uint32_t fragments;
     /* held packets */
     struct ipc_pending pending[IPC_PENDING_MAX];
     uint8_t *held;
@@ -153,16 +212,6 @@ static inline uint64_t ipc_random(uint64_t *state) {
     return ipc_mix(*state += UINT64_C(0x9e3779b97f4a7c15));
 }
 
-/* KB 253169: what Windows 2000 never matches against filters. */
-static inline int ipc_flow_exempt(const struct ipc_flow *flow) {
-    /* Multicast 224/4 and limited broadcast; what lies between is no unicast either. */
-    if (flow->destination >= 0xe0000000u) return 1;
-    if (flow->protocol != IPC_PROTO_UDP && flow->protocol != IPC_PROTO_TCP)
-        return flow->protocol == IPC_PROTO_RSVP;
-    return flow->source_port == IPC_PORT_KERBEROS || flow->destination_port == IPC_PORT_KERBEROS ||
-           (flow->protocol == IPC_PROTO_UDP && flow->destination_port == IPC_PORT_IKE);
-}
-
 _Static_assert(IPC_STATUS_COUNT <= 31, "verdicts fit one word");
 /* ipc_status_verdict(status) == IPC_VERDICT_PASS, without a call. */
 static inline unsigned ipc_passes(enum ipc_status status) {
@@ -175,28 +224,100 @@ static inline unsigned ipc_passes(enum ipc_status status) {
     return (unsigned)MASK >> status & 1;
 }
 
-/* header_cache + filter.c: the decision for a flow. Fills *filter and *sa (IPC_NONE when there is none). */
-void ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow, uint32_t *filter,
-                uint32_t *sa);
-int ipc_sa_covers(const struct ipc_sa_hot *sa, const struct ipc_flow *flow);
+/* filter.c: the slow path of a decision, for a flow that the header cache does not know. Answers and
+ * remembers. */
+struct ipc_decision ipc_decide(ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow);
+int ipc_sa_covers(const ipc_driver *d, uint32_t sa, const struct ipc_flow *flow);
 /* Every change of a filter or an SA makes all cached decisions stale. */
 void ipc_cache_invalidate(ipc_driver *d);
 int ipc_cache_create(ipc_driver *d, uint32_t slots);
+uint32_t ipc_filter_find(const ipc_driver *d, uint32_t reference, enum ipc_direction direction);
+
+static inline struct ipc_cache_entry *ipc_cache_entry(const ipc_driver *d, enum ipc_direction direction,
+                                                      struct ipc_words key) {
+    unsigned __int128 product = (unsigned __int128)(key.addresses ^ d->seed[0]) * (key.rest ^ d->seed[1]);
+    uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
+    uint64_t slot = (hash >> 32) * d->cache_slots >> 32;
+    return &d->cache[slot + (direction == IPC_INBOUND ? d->cache_slots : 0)];
+}
+
+/* The decision for an IPv4 flow; what the cache knows is answered here. */
+static inline struct ipc_decision ipc_decide_ipv4(ipc_driver *d, enum ipc_direction direction,
+                                                  struct ipc_words words) {
+    if (IPC_LIKELY(!d->cache_off)) {
+        const struct ipc_cache_entry *e = ipc_cache_entry(d, direction, words);
+        if (IPC_LIKELY(((e->key.addresses ^ words.addresses) | (e->key.rest ^ words.rest)) == 0 &&
+                       e->generation == d->generation)) {
+            d->counters.cache_hits++;
+            return e->decision;
+        }
+    }
+    struct ipc_flow flow = {ipc_address_of_ipv4((uint32_t)(words.addresses >> 32)),
+                            ipc_address_of_ipv4((uint32_t)words.addresses), words.rest, 4};
+    return ipc_decide(d, direction, &flow);
+}
+
+/* Adds the verdicts of a burst to the counters; returns how many pass. */
+static inline uint32_t ipc_count_verdicts(const struct ipc_burst *b, uint64_t *counters) {
+    uint32_t passed = 0;
+    for (uint32_t i = 0; i < b->count;) {
+        uint8_t status = b->status[i];
+        uint32_t from = i++;
+        while (i < b->count && b->status[i] == status)
+            i++;
+        counters[status] += i - from;
+        passed += ipc_passes((enum ipc_status)status) * (i - from);
+    }
+    return passed;
+}
+
+/* sa_setup.c */
+int ipc_sa_check(const ipc_driver *d, const struct ipc_sa_config *config);
+void ipc_sa_fill(const ipc_driver *d, struct ipc_sa_hot *hot, const struct ipc_sa_config *config);
+
+/* What the SPI table keeps of a destination. */
+static inline uint32_t ipc_spi_word(const ipc_driver *d, ipc_address a) {
+    return ipc_address_is_ipv4(a) ? (uint32_t)a.low : (uint32_t)ipc_mix(a.high ^ ipc_mix(a.low ^ d->seed[0]));
+}
 
 /* sa.c */
+int ipc_sa_valid(const ipc_driver *d, ipc_sa handle);
 void ipc_sa_link_all(ipc_driver *d);
 void ipc_sa_destroy_all(ipc_driver *d);
+
+/* lifetime.c: what becomes of a packet of `bytes` carried bytes that found a limit of its SA: PROTECTED when
+ * it may go on. Posts upcalls, moves the limits on. */
+enum ipc_status ipc_sa_limit(ipc_driver *d, uint32_t index, uint64_t bytes, ipc_time now);
+/* Sets the limits in the hot record to the nearest ones of the configuration. */
+void ipc_sa_set_limits(struct ipc_sa_hot *hot, const struct ipc_sa_ctl *ctl);
 
 /* hold.c */
 enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *flow, const uint8_t *packet,
                          uint32_t length, ipc_time now);
 void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *config);
-
-/* upcall.c (in hold.c): 1 when queued */
 int ipc_upcall_post(ipc_driver *d, const struct ipc_upcall *upcall);
 void ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_time now);
 
+/* ah.c: makes the packet ready for its ICV to be computed, mutable fields as the receiver will see them (RFC
+ * 2402 3.3.3, RFC 4302 appendix A); 0 when its headers cannot be understood. ipc_ah_restore undoes it. */
+int ipc_ah_hide(uint8_t *packet, uint32_t header, struct ipc_ah_saved *saved);
+void ipc_ah_restore(uint8_t *packet, const struct ipc_ah_saved *saved);
+
+/* A clear packet of a soft SA is counted and looked after: SOFT, or EXPIRED. */
+static inline enum ipc_status ipc_soft(ipc_driver *d, uint32_t index, uint32_t length, ipc_time now) {
+    struct ipc_sa_hot *sa = ipc_hot(d, index);
+    uint64_t bytes = sa->bytes + length;
+    if (IPC_UNLIKELY(bytes >= sa->byte_limit || now >= sa->time_limit)) {
+        enum ipc_status status = ipc_sa_limit(d, index, bytes, now);
+        if (status != IPC_PROTECTED) return status;
+    }
+    sa->bytes = bytes;
+    sa->last = now;
+    sa->got.packets++;
+    return IPC_SOFT;
+}
+
 /* crypt.c: runs d->ops[0..count) in groups of one suite */
-void ipc_crypt(ipc_driver *d, const struct ipc_burst *burst, unsigned count, enum ipc_direction direction);
+void ipc_crypt(ipc_driver *d, unsigned count, enum ipc_direction direction);
 
 #endif

@@ -35,9 +35,9 @@ enum ipc_verdict ipc_status_verdict(int status) {
 }
 
 static const struct {
-    const char *name, *text;
+    const char *name, *text, *rule;
 } counters[] = {
-#define X(name, text) {#name, text},
+#define X(name, text, rule) {#name, text, rule},
     IPC_COUNTER_LIST(X)
 #undef X
 };
@@ -55,4 +55,8 @@ const char *ipc_counter_name(unsigned index) {
 
 const char *ipc_counter_text(unsigned index) {
     return index < COUNTERS ? counters[index].text : NULL;
+}
+
+const char *ipc_counter_rule(unsigned index) {
+    return index < COUNTERS ? counters[index].rule : NULL;
 }

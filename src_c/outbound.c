@@ -1,130 +1,266 @@
 /*
- * From the host to the wire: classify and encapsulate, crypt, count (RFC 2401 5.1, RFC 2406 3.3).
+ * From the host to the wire: classify and encapsulate, crypt, finish (RFC 2401 5.1, RFC 2402 3.3, RFC
+ * 2406 3.3).
  */
 #include "internal.h"
 
-#define AHEAD      4u
-#define TUNNEL_TTL 128u /* as the hosts of the time sent; RFC 2401 5.1.2.1 leaves it open */
+#define AHEAD   4u
+#define SCRATCH 20u /* bytes past the trailer that building it and an ESN may write */
 
 /* Pad bytes are 1, 2, 3, ... (RFC 2406 2.4). */
 static const uint8_t padding[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
+/* What a burst adds up before it goes to the counters. */
+struct tally {
+    uint64_t confidential, authenticated;
+    unsigned ops;
+    unsigned special; /* packets that are not done once they are encrypted */
+};
+
+/* The host's packet as the loop needs it. */
+struct place {
+    uint32_t header, next; /* see struct ipc_layout */
+    uint8_t fragment;
+};
+
+/* RFC 2401 6.1: whether the packet with this SA's headers around it may be fragmented. */
+static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet) {
+    if (sa->outer_header && sa->df != IPC_DF_COPY) return sa->df == IPC_DF_SET;
+    return packet[0] >> 4 == 6 || (packet[6] & IPC_FRAGMENT_DF >> 8);
+}
+
 /* Takes the next sequence number and the packet's bytes from the SA, or says why not. Numbers never wrap (RFC
  * 2406 3.3.3). */
-static enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint32_t index, uint32_t payload,
-                               ipc_time now) {
-    uint64_t bytes = sa->bytes + payload;
-    /* Rekey 2^20 numbers before the end: at a million packets a second still a second to negotiate in. */
-    if (IPC_UNLIKELY(bytes >= sa->soft_bytes || sa->out.sequence >= UINT32_MAX - (UINT32_C(1) << 20) ||
-                     sa->dead)) {
-        if (sa->dead) return IPC_EXPIRED;
-        if (bytes > sa->hard_bytes) {
-            sa->dead = 1;
-            ipc_upcall_sa(d, IPC_UPCALL_EXPIRED, index, now);
-            return IPC_EXPIRED;
-        }
-        if (!sa->rekeying) {
-            sa->rekeying = 1;
-            ipc_upcall_sa(d, IPC_UPCALL_REKEY, index, now);
-        }
-        if (sa->out.sequence == UINT32_MAX) return IPC_SEQUENCE_EXHAUSTED;
+static inline enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint32_t index, uint32_t carried,
+                                      ipc_time now) {
+    uint64_t bytes = sa->bytes + carried;
+    if (IPC_UNLIKELY(bytes >= sa->byte_limit || now >= sa->time_limit ||
+                     sa->sent.sequence >= sa->sequence_limit)) {
+        enum ipc_status status = ipc_sa_limit(d, index, bytes, now);
+        if (status != IPC_PROTECTED) return status;
     }
     sa->bytes = bytes;
-    sa->packets++;
-    sa->out.sequence++;
+    sa->last = now;
+    sa->sent.sequence++;
     return IPC_PROTECTED;
 }
 
-/* Builds the ESP packet around the payload, in place, all but the encryption. */
-static enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
-                                   const struct ipc_flow *flow, uint32_t header, struct ipc_crypto_op *op) {
-    struct ipc_sa_hot *sa = ipc_hot(d, index);
-    uint8_t *packet = ipc_burst_packet(b, i);
-    uint32_t length = b->length[i];
-    int tunnel = sa->mode == IPC_TUNNEL;
-    if (!tunnel && flow->fragment) return IPC_FRAGMENT;
-    uint32_t outer = tunnel ? IPC_IPV4_HEADER : header;
-    uint32_t payload = tunnel ? length : length - header;
-    uint32_t pad = (0u - (payload + IPC_ESP_TRAILER)) & sa->pad_mask;
-    uint32_t front = (tunnel ? IPC_IPV4_HEADER : 0) + IPC_ESP_HEADER + sa->iv_length;
-    uint32_t back = pad + IPC_ESP_TRAILER + sa->icv_length;
-    uint32_t slot = i * b->stride;
-    if (b->offset[i] - slot < front || b->offset[i] - slot + length + back > b->stride ||
-        length + front + back > IPC_PACKET_MAX)
-        return IPC_TOO_BIG;
-    enum ipc_status status = reserve(d, sa, index, payload, b->time[i]);
-    if (status != IPC_PROTECTED) return status;
+/* RFC 2401 5.1.2: type of service and DF come from the packet inside, the rest from the SA. */
+static inline void outer_ipv4(ipc_driver *d, const struct ipc_sa_hot *sa, uint8_t *start,
+                              const uint8_t *inner, uint32_t total) {
+    int v4 = inner[0] >> 4 == 4;
+    uint32_t tos = v4 ? inner[1] : (uint32_t)(ipc_load16(inner) >> 4 & 0xff);
+    uint32_t df = v4 ? ipc_load16(inner + 6) & IPC_FRAGMENT_DF : IPC_FRAGMENT_DF;
+    if (IPC_UNLIKELY(sa->df != IPC_DF_COPY)) df = sa->df == IPC_DF_SET ? IPC_FRAGMENT_DF : 0;
+    uint32_t id = ++d->packet_id;
+    uint32_t sum = sa->out.header_sum + tos + total + id + df;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    ipc_store64(start, (uint64_t)(0x4500 | tos) << 48 | (uint64_t)total << 32 | id << 16 | df);
+    ipc_store64(start + 8, ipc_load64(sa->out.headers + 8) | (uint64_t)(~sum & 0xffff) << 32);
+    memcpy(start + 16, sa->out.headers + 16, 4);
+}
 
-    uint8_t *start = packet - front;
-    uint32_t total = length + front + back;
-    uint8_t next_header;
-    if (tunnel) {
-        /* RFC 2401 5.1.2.1: version, TOS and DF from the inner header, the rest made here. */
-        next_header = IPC_PROTO_IPV4;
-        const uint32_t words[5] = {
-            0x45u << 24 | (uint32_t)packet[1] << 16 | total,
-            (uint32_t)++d->packet_id << 16 | (ipc_load16(packet + 6) & IPC_FRAGMENT_DF),
-            TUNNEL_TTL << 24 | IPC_PROTO_ESP << 16,
-            sa->tunnel_source,
-            sa->tunnel_destination,
-        };
-        ipc_store_header(start, words);
+static void outer_ipv6(const struct ipc_sa_hot *sa, uint8_t *start, const uint8_t *inner, uint32_t total) {
+    uint32_t traffic_class = inner[0] >> 4 == 4 ? inner[1] : (uint32_t)(ipc_load16(inner) >> 4 & 0xff);
+    memcpy(start, sa->out.headers, IPC_IPV6_HEADER);
+    ipc_store32(start, 6u << 28 | traffic_class << 20);
+    ipc_store16(start + 4, total - IPC_IPV6_HEADER);
+}
+
+/* RFC 3948 2.1: no checksum under IPv4. */
+static void udp_header(const struct ipc_sa_hot *sa, uint8_t *udp, uint32_t length) {
+    memcpy(udp, sa->out.headers + sa->outer_header, 4);
+    ipc_store32(udp + 4, length << 16);
+}
+
+/* IP headers in front of the IPsec header, outer or moved; `protocol` is what follows them. Returns what the
+ * IPsec header names as its next one. */
+static inline uint8_t put_headers(ipc_driver *d, const struct ipc_sa_hot *sa, uint8_t *start, uint8_t *packet,
+                                  const struct place *place, uint8_t protocol, uint32_t total) {
+    if (sa->outer_header == IPC_IPV4_HEADER) {
+        outer_ipv4(d, sa, start, packet, total);
+    } else if (sa->outer_header) {
+        outer_ipv6(sa, start, packet, total);
     } else {
-        next_header = flow->protocol;
-        memmove(start, packet, header);
-        start[9] = IPC_PROTO_ESP;
-        ipc_store16(start + 2, total);
-        ipc_header_checksum(start, outer);
+        uint8_t next_header = packet[place->next];
+        memmove(start, packet, place->header);
+        ipc_finish_header(start, place->header, place->next, protocol, total);
+        return next_header;
     }
+    return packet[0] >> 4 == 4 ? IPC_PROTO_IPV4 : IPC_PROTO_IPV6;
+}
 
-    uint8_t *esp = start + outer;
-    ipc_store64(esp, (uint64_t)sa->spi << 32 | (uint32_t)sa->out.sequence);
-    op->key = sa->key;
+/* RFC 2402 3.3: the header with a zero ICV; what may change on the way is hidden until the ICV is computed.
+ */
+static enum ipc_status put_ah(ipc_driver *d, struct ipc_sa_hot *sa, uint8_t *start, uint8_t *ah,
+                              uint32_t total, uint8_t next_header, unsigned k) {
+    struct ipc_crypto_op *op = &d->ops[k];
+    ah[0] = next_header;
+    ah[1] = (uint8_t)((IPC_AH_HEADER + sa->icv_field) / 4 - 2);
+    ah[2] = ah[3] = 0;
+    ipc_store32(ah + 4, sa->spi);
+    ipc_store32(ah + 8, (uint32_t)sa->sent.sequence);
+    memset(ah + IPC_AH_HEADER, 0, sa->icv_field);
+    if (!ipc_ah_hide(start, (uint32_t)(ah - start), &d->ah[k])) return IPC_MALFORMED;
+    op->aad = op->text = start;
+    op->text_length = total;
+    op->iv = ah + IPC_AH_HEADER;
+    if (sa->iv_length) ipc_store64(op->iv, sa->sent.sequence);
+    op->icv = op->iv + sa->iv_length;
+    return IPC_PROTECTED;
+}
+
+/* RFC 2406 2: all but the encryption. */
+static inline void put_esp(const struct ipc_sa_hot *sa, uint8_t *esp, uint32_t carried, uint32_t pad,
+                           uint8_t next_header, struct ipc_crypto_op *op) {
+    ipc_store64(esp, (uint64_t)sa->spi << 32 | (uint32_t)sa->sent.sequence);
     op->aad = esp;
     op->iv = esp + IPC_ESP_HEADER;
     op->text = op->iv + sa->iv_length;
-    op->text_length = payload + pad + IPC_ESP_TRAILER;
+    op->text_length = carried + pad + IPC_ESP_TRAILER;
     op->icv = op->text + op->text_length;
-    /* A counter for GCM, which must never repeat (RFC 4106 3.1); for CBC any value, see crypto.h. */
-    ipc_store64(op->iv,
-                sa->integrity == IPC_INTEGRITY_NONE ? sa->out.sequence : ipc_random(&sa->out.iv_state));
-    memcpy(op->text + payload, padding, pad);
-    op->text[payload + pad] = (uint8_t)pad;
-    op->text[payload + pad + 1] = next_header;
-    b->offset[i] -= front;
-    b->length[i] = total;
+    /* A number that never repeats under the key; see crypto.h for what each mode makes of it. */
+    if (sa->iv_length) {
+        ipc_store64(op->iv, sa->sent.sequence);
+        if (sa->iv_length > 8) ipc_store64(op->iv + 8, 0);
+    }
+    uint8_t *trailer = op->text + carried;
+    memcpy(trailer, padding, sizeof padding);
+    trailer[pad] = (uint8_t)pad;
+    trailer[pad + 1] = next_header;
+}
 
-    d->counters.confidential_bytes_sent += sa->confidential ? payload : 0;
-    d->counters.authenticated_bytes_sent += sa->authenticated ? payload : 0;
+/* Builds the IPsec packet around the packet, in place, and its operation. */
+static inline enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
+                                          const struct place *place, struct tally *tally) {
+    struct ipc_sa_hot *sa = ipc_hot(d, index);
+    uint8_t *packet = ipc_burst_packet(b, i);
+    uint32_t length = b->length[i];
+    uint32_t outside = sa->outer_header ? 0 : place->header;
+    if (IPC_UNLIKELY(!sa->outer_header && place->fragment)) return IPC_FRAGMENT;
+    uint32_t carried = length - outside;
+    uint32_t pad = (0u - (carried + IPC_ESP_TRAILER)) & sa->pad_mask;
+    int ah = sa->service == IPC_AH;
+    uint32_t back = ah ? 0 : pad + IPC_ESP_TRAILER + sa->icv_length;
+    uint32_t total = length + sa->front + back;
+    uint32_t room = b->offset[i] - i * b->stride;
+    if (IPC_UNLIKELY(room < sa->front || room + length + back + SCRATCH > b->stride ||
+                     total > IPC_PACKET_MAX))
+        return IPC_TOO_BIG;
+    if (IPC_UNLIKELY(sa->out.path_mtu && total > sa->out.path_mtu && must_not_fragment(sa, packet)))
+        return IPC_EXCEEDS_MTU;
+    enum ipc_status status = reserve(d, sa, index, carried, b->time[i]);
+    if (IPC_UNLIKELY(status != IPC_PROTECTED)) return status;
+
+    unsigned k = tally->ops;
+    struct ipc_crypto_op *op = &d->ops[k];
+    uint8_t *start = packet - sa->front;
+    uint8_t *ipsec = packet + outside - sa->front + sa->outer_header + sa->udp;
+    uint8_t protocol = ah ? IPC_PROTO_AH : sa->udp ? IPC_PROTO_UDP : IPC_PROTO_ESP;
+    uint8_t next_header = put_headers(d, sa, start, packet, place, protocol, total);
+    if (sa->udp) udp_header(sa, ipsec - IPC_UDP_HEADER, total - (uint32_t)(ipsec - IPC_UDP_HEADER - start));
+    if (IPC_UNLIKELY(ah)) {
+        status = put_ah(d, sa, start, ipsec, total, next_header, k);
+        if (status != IPC_PROTECTED) return status;
+    } else {
+        put_esp(sa, ipsec, carried, pad, next_header, op);
+    }
+    op->key = sa->key;
+    op->sequence_high = (uint32_t)(sa->sent.sequence >> 32);
+    d->op_suite[k] = sa->suite;
+    d->op_packet[k] = (uint16_t)i;
+    d->op_sa[k] = index;
+    tally->ops = k + 1;
+    tally->special |= ah | (sa->udp && start[0] >> 4 == 6) | (sa->outer != IPC_NONE);
+    tally->confidential += sa->confidential ? carried : 0;
+    tally->authenticated += sa->authenticated ? carried : 0;
+    if (IPC_UNLIKELY(!sa->authenticated)) d->counters.unauthenticated_packets++;
+    b->offset[i] -= sa->front;
+    b->length[i] = total;
     return IPC_PROTECTED;
 }
 
-static enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint32_t i, struct ipc_crypto_op *op) {
+static enum ipc_status hold(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t filter) {
     struct ipc_flow flow;
-    uint32_t header, filter, sa;
+    struct ipc_layout layout;
+    (void)ipc_parse(ipc_burst_packet(b, i), &b->length[i], &flow, &layout);
+    return ipc_hold(d, filter, &flow, ipc_burst_packet(b, i), b->length[i], b->time[i]);
+}
+
+static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint32_t i, struct tally *tally) {
     const uint8_t *packet = ipc_burst_packet(b, i);
-    switch (ipc_parse_ipv4(packet, &b->length[i], &flow, &header)) {
-    case IPC_PARSE_NOT_IPV4: return IPC_NOT_IPV4;
-    case IPC_PARSE_MALFORMED: return IPC_MALFORMED;
-    default: break;
+    struct ipc_decision decision;
+    struct place place;
+    if (IPC_LIKELY(b->length[i] && packet[0] >> 4 == 4)) {
+        struct ipc_words words;
+        if (ipc_parse_ipv4(packet, &b->length[i], &words, &place.header) != IPC_PARSE_OK)
+            return IPC_MALFORMED;
+        place.next = 9;
+        place.fragment = words.rest & IPC_MARK_FRAGMENT;
+        decision = ipc_decide_ipv4(d, IPC_OUTBOUND, words);
+    } else {
+        struct ipc_flow flow;
+        struct ipc_layout layout;
+        switch (ipc_parse(packet, &b->length[i], &flow, &layout)) {
+        case IPC_PARSE_NOT_IP: return IPC_NOT_IP;
+        case IPC_PARSE_MALFORMED: return IPC_MALFORMED;
+        default: break;
+        }
+        place = (struct place){layout.header, layout.next, flow.rest & IPC_MARK_FRAGMENT};
+        decision = ipc_decide(d, IPC_OUTBOUND, &flow);
     }
-    if (ipc_flow_exempt(&flow)) return IPC_EXEMPT;
-    ipc_decide(d, IPC_OUTBOUND, &flow, &filter, &sa);
-    b->filter[i] = filter;
-    if (filter == IPC_NONE) return IPC_NO_FILTER;
-    d->filters[filter].packets++;
-    switch (d->filters[filter].filter.action) {
-    case IPC_BLOCK: return IPC_BLOCKED;
-    case IPC_NEGOTIATE: break;
-    default: return IPC_PERMITTED;
+    b->filter[i] = decision.filter;
+    b->sa[i] = decision.sa;
+    if (decision.filter != IPC_NONE) d->filters[decision.filter].packets++;
+    if (IPC_LIKELY(decision.status == IPC_PROTECTED)) return encapsulate(d, b, i, decision.sa, &place, tally);
+    if (decision.status == IPC_HELD) return hold(d, b, i, decision.filter);
+    if (decision.status == IPC_SOFT) return ipc_soft(d, decision.sa, b->length[i], b->time[i]);
+    return (enum ipc_status)decision.status;
+}
+
+/* RFC 8200 8.1: under IPv6 a UDP checksum is a must. */
+static void udp_checksum(uint8_t *packet, uint32_t length) {
+    uint8_t *udp = packet + IPC_IPV6_HEADER;
+    uint32_t size = length - IPC_IPV6_HEADER;
+    uint16_t sum = (uint16_t)~ipc_fold(ipc_sum(udp, size, ipc_sum(packet + 8, 32, size + IPC_PROTO_UDP)));
+    ipc_store16(udp + 6, sum ? sum : 0xffff);
+}
+
+/* The SA around this one (RFC 2401 4.3): the packet is the host's once more. */
+static enum ipc_status next_sa(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
+                               struct tally *tally) {
+    struct ipc_flow flow;
+    struct ipc_layout layout;
+    ipc_sa outer = ipc_ctl(d, index)->config.outer;
+    if (!ipc_sa_valid(d, outer)) return IPC_EXPIRED;
+    if (ipc_parse(ipc_burst_packet(b, i), &b->length[i], &flow, &layout) != IPC_PARSE_OK)
+        return IPC_MALFORMED;
+    struct place place = {layout.header, layout.next, flow.rest & IPC_MARK_FRAGMENT};
+    return encapsulate(d, b, i, IPC_SA_INDEX(outer), &place, tally);
+}
+
+/* After the crypt pass: what AH hid comes back, and packets with another SA around them begin again. */
+static void finish(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
+    unsigned ops = tally->ops;
+    tally->ops = tally->special = 0;
+    for (unsigned k = 0; k < ops; k++) {
+        uint32_t i = d->op_packet[k], index = d->op_sa[k];
+        const struct ipc_sa_hot *sa = ipc_hot(d, index);
+        uint8_t *packet = ipc_burst_packet(b, i);
+        if (sa->service == IPC_AH) ipc_ah_restore(packet, &d->ah[k]);
+        if (!d->ops[k].ok) {
+            b->status[i] = IPC_NOT_ENCRYPTED;
+            continue;
+        }
+        if (sa->udp && packet[0] >> 4 == 6) udp_checksum(packet, b->length[i]);
+        /* Writes op `tally->ops`, which is never past the one just read. */
+        if (sa->outer != IPC_NONE) b->status[i] = (uint8_t)next_sa(d, b, i, index, tally);
     }
-    if (sa == IPC_NONE) return ipc_hold(d, filter, &flow, packet, b->length[i], b->time[i]);
-    b->sa[i] = sa;
-    return encapsulate(d, b, i, sa, &flow, header, op);
 }
 
 uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
-    unsigned ops = 0;
+    struct tally tally = {0};
     for (uint32_t i = 0; i < b->count; i++) {
         if (i + AHEAD < b->count) {
             const uint8_t *ahead = ipc_burst_packet(b, i + AHEAD);
@@ -133,19 +269,20 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
         }
         b->sa[i] = IPC_NO_SA;
         b->filter[i] = IPC_NO_FILTER_INDEX;
-        enum ipc_status status = classify(d, b, i, &d->ops[ops]);
-        if (status == IPC_PROTECTED) d->op_packet[ops++] = (uint16_t)i;
-        b->status[i] = (uint8_t)status;
+        b->status[i] = (uint8_t)classify(d, b, i, &tally);
+    }
+    while (tally.ops) {
+        ipc_crypt(d, tally.ops, IPC_OUTBOUND);
+        if (IPC_UNLIKELY(tally.special)) {
+            finish(d, b, &tally);
+            continue;
+        }
+        for (unsigned k = 0; k < tally.ops; k++)
+            if (IPC_UNLIKELY(!d->ops[k].ok)) b->status[d->op_packet[k]] = IPC_NOT_ENCRYPTED;
+        break;
     }
     d->counters.packets_outbound += b->count;
-    ipc_crypt(d, b, ops, IPC_OUTBOUND);
-    for (unsigned k = 0; k < ops; k++)
-        if (IPC_UNLIKELY(!d->ops[k].ok)) b->status[d->op_packet[k]] = IPC_NOT_ENCRYPTED;
-    uint32_t passed = 0;
-    for (uint32_t i = 0; i < b->count; i++) {
-        enum ipc_status status = b->status[i];
-        passed += ipc_passes(status);
-        d->counters.status_outbound[status]++;
-    }
-    return passed;
+    d->counters.confidential_bytes_sent += tally.confidential;
+    d->counters.authenticated_bytes_sent += tally.authenticated;
+    return ipc_count_verdicts(b, d->counters.status_outbound);
 }

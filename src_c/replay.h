@@ -11,9 +11,10 @@
 struct ipc_window {
     uint64_t top;   /* highest number seen, 0: none */
     uint64_t *bits; /* mask + 1 words */
-    uint64_t lost;  /* numbers that left the window unseen */
-    uint32_t size;  /* 0: no check */
-    uint32_t mask;  /* words of the ring - 1 */
+    uint16_t size;  /* 0: no check */
+    uint16_t mask;  /* words of the ring - 1 */
+    uint32_t reserved;
+    uint64_t small[2]; /* the ring of a window of up to 64 */
 };
 
 /* Words of the ring for a window: power of two, at least size + 64 bits. */
@@ -32,24 +33,36 @@ static inline int ipc_window_check(const struct ipc_window *w, uint64_t number) 
     return !(w->bits[number >> 6 & w->mask] >> (number & 63) & 1);
 }
 
-/* Numbers that fall off the left edge when the right edge moves to `top`: those never marked are lost. */
-static inline void ipc_window_count_lost(struct ipc_window *w, uint64_t top) {
+/* RFC 4303 A2.2: the 64-bit number that a received low half stands for; 0 (never valid) when it would lie
+ * before the first one. */
+static inline uint64_t ipc_window_extend(const struct ipc_window *w, uint32_t low) {
+    uint64_t high = w->top >> 32, bottom = w->top - (w->size - 1u);
+    if ((uint32_t)w->top >= w->size - 1u) return (high + (low < (uint32_t)bottom)) << 32 | low;
+    if (low < (uint32_t)bottom) return high << 32 | low;
+    return high ? (high - 1) << 32 | low : 0;
+}
+
+/* Numbers that fall off the left edge when the right edge moves to `top`: how many were never marked. */
+static inline uint64_t ipc_window_count_lost(const struct ipc_window *w, uint64_t top) {
+    uint64_t lost = 0;
     uint64_t from = w->top >= w->size ? w->top - w->size + 1 : 1;
     uint64_t to = top >= w->size ? top - w->size : 0;
     uint64_t seen_to = to < w->top ? to : w->top;
     for (uint64_t number = from; number <= seen_to; number++)
-        w->lost += !(w->bits[number >> 6 & w->mask] >> (number & 63) & 1);
-    if (to > w->top) w->lost += to - w->top;
+        lost += !(w->bits[number >> 6 & w->mask] >> (number & 63) & 1);
+    if (to > w->top) lost += to - w->top;
+    return lost;
 }
 
-/* Marks a number that passed ipc_window_check, after its ICV was found good. */
-static inline void ipc_window_advance(struct ipc_window *w, uint64_t number) {
+/* Marks a number that passed ipc_window_check, after its ICV was found good; adds to `*lost` the numbers that
+ * leave the window unseen. */
+static inline void ipc_window_advance(struct ipc_window *w, uint64_t number, uint64_t *lost) {
     if (w->size == 0) {
         w->top = number > w->top ? number : w->top;
         return;
     }
     if (number > w->top) {
-        ipc_window_count_lost(w, number);
+        *lost += ipc_window_count_lost(w, number);
         uint64_t first = (w->top >> 6) + 1, last = number >> 6;
         if (last - first > w->mask && last >= first) first = last - w->mask;
         for (uint64_t word = first; word <= last; word++)

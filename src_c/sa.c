@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-static int valid_handle(const ipc_driver *d, ipc_sa handle) {
+int ipc_sa_valid(const ipc_driver *d, ipc_sa handle) {
     uint32_t index = IPC_SA_INDEX(handle), generation = (uint32_t)(handle >> 32);
     return index < d->sa_limit && (generation & 1) && ipc_ctl(d, index)->generation == generation;
 }
@@ -33,23 +33,6 @@ static int grow(ipc_driver *d) {
     return 0;
 }
 
-static int check(const struct ipc_sa_config *c) {
-    const struct ipc_encryption_info *e = ipc_encryption_info(c->encryption);
-    const struct ipc_integrity_info *a = ipc_integrity_info(c->integrity);
-    if (!e || !a || c->direction > IPC_INBOUND || c->mode > IPC_TUNNEL || c->spi < 256) return IPC_E(INVALID);
-    /* ESP without integrity is open to chosen-ciphertext attacks (Paterson and Yau 2006); an AEAD brings its
-     * own. */
-    if ((e->icv_length != 0) == (a->icv_length != 0)) return IPC_E(INVALID);
-    if (c->encryption_key_length != e->key_length || c->integrity_key_length != a->key_length)
-        return IPC_E(KEY_LENGTH);
-    if (c->replay_window != 0 &&
-        (c->replay_window < IPC_WINDOW_MIN || c->replay_window > IPC_WINDOW_MAX || c->replay_window % 32))
-        return IPC_E(INVALID);
-    if (c->hard_bytes && c->soft_bytes > c->hard_bytes) return IPC_E(INVALID);
-    if (c->sequence > UINT32_MAX) return IPC_E(INVALID);
-    return 0;
-}
-
 static int engine_for(ipc_driver *d, const struct ipc_crypto_backend *backend, void **engine) {
     for (unsigned i = 0; i < sizeof d->engine / sizeof *d->engine; i++)
         if (ipc_crypto_backend(i) == backend) {
@@ -60,47 +43,34 @@ static int engine_for(ipc_driver *d, const struct ipc_crypto_backend *backend, v
     return IPC_E(UNSUPPORTED);
 }
 
-static uint32_t find_filter(const ipc_driver *d, uint32_t reference) {
-    for (uint32_t i = 0; i < d->filter_count; i++)
-        if (d->filters[i].filter.reference == reference && d->filters[i].filter.direction == IPC_OUTBOUND)
-            return i;
-    return IPC_NONE;
+/* The driver's record of a suite; SAs of the same one share it. */
+static int suite_for(ipc_driver *d, const struct ipc_crypto_suite *crypto, const struct ipc_suite **suite) {
+    const struct ipc_crypto_backend *backend = ipc_crypto_choose(crypto, d->backend);
+    if (!backend) return IPC_E(UNSUPPORTED);
+    for (uint32_t i = 0; i < d->suite_count; i++)
+        if (d->suites[i].backend == backend && memcmp(&d->suites[i].crypto, crypto, sizeof *crypto) == 0) {
+            *suite = &d->suites[i];
+            return 0;
+        }
+    if (d->suite_count == IPC_SUITES_MAX) return IPC_E(FULL);
+    void *engine;
+    int rc = engine_for(d, backend, &engine);
+    if (rc < 0) return rc;
+    d->suites[d->suite_count] = (struct ipc_suite){backend, engine, *crypto};
+    *suite = &d->suites[d->suite_count++];
+    return 0;
 }
 
-static void fill_hot(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
-    const struct ipc_encryption_info *e = ipc_encryption_info(c->encryption);
-    const struct ipc_integrity_info *a = ipc_integrity_info(c->integrity);
-    h->hard_bytes = c->hard_bytes ? c->hard_bytes : UINT64_MAX;
-    /* Without a soft limit the loops' one comparison tells when the hard one is passed. */
-    h->soft_bytes = c->soft_bytes ? c->soft_bytes : h->hard_bytes + (h->hard_bytes != UINT64_MAX);
-    h->spi = c->spi;
-    h->mode = c->mode;
-    h->encryption = c->encryption;
-    h->integrity = c->integrity;
-    h->iv_length = e->iv_length;
-    h->pad_mask = (uint8_t)(e->block_length - 1);
-    h->icv_length = e->icv_length ? e->icv_length : a->icv_length;
-    h->confidential = e->key_length != 0;
-    h->authenticated = h->icv_length != 0;
-    h->source = c->inner_source & c->inner_source_mask;
-    h->source_mask = c->inner_source_mask;
-    h->destination = c->inner_destination & c->inner_destination_mask;
-    h->destination_mask = c->inner_destination_mask;
-    h->source_port = c->source_port;
-    h->destination_port = c->destination_port;
-    h->protocol = c->protocol;
-    h->direction = c->direction;
-    h->tunnel_source = c->source;
-    h->tunnel_destination = c->destination;
+static uint8_t wire_protocol(const struct ipc_sa_config *c) {
+    return c->service == IPC_AH ? IPC_PROTO_AH : IPC_PROTO_ESP;
 }
 
-static int init_window(struct ipc_window *w, struct ipc_sa_ctl *ctl, const struct ipc_sa_config *c) {
-    w->size = c->replay_window;
+static int init_window(struct ipc_window *w, const struct ipc_sa_config *c) {
+    uint32_t words = ipc_window_words(c->replay_window);
+    w->size = (uint16_t)c->replay_window;
     w->top = c->sequence;
-    uint32_t words = ipc_window_words(w->size);
-    w->mask = words - 1;
-    ctl->small_window[0] = ctl->small_window[1] = 0;
-    w->bits = words == 2 ? ctl->small_window : calloc(words, sizeof *w->bits);
+    w->mask = (uint16_t)(words - 1);
+    w->bits = words == 2 ? w->small : calloc(words, sizeof *w->bits);
     if (!w->bits) return IPC_E(NO_MEMORY);
     if (w->top) {
         /* Which numbers up to a given right edge were seen is not known: none of them is taken again. */
@@ -110,73 +80,112 @@ static int init_window(struct ipc_window *w, struct ipc_sa_ctl *ctl, const struc
     return 0;
 }
 
+static void free_window(struct ipc_window *w) {
+    if (w->bits != w->small) free(w->bits);
+    w->bits = NULL;
+}
+
 static int enter_spi(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
-    if (ipc_spi_lookup(d, c->spi, c->destination, IPC_PROTO_ESP) != IPC_NO_SA) return IPC_E(DUPLICATE);
-    /* Past 7/8 full, linear probing runs long: further SAs go to a second table, which the look-up asks when
-     * the first has none. */
-    if (d->spi.used < d->spi.size - d->spi.size / 8 - 1)
-        return ipc_spi_table_insert(&d->spi, c->spi, c->destination, IPC_PROTO_ESP, index);
+    uint8_t protocol = wire_protocol(c);
+    uint32_t word = ipc_spi_word(d, c->destination);
+    if (ipc_spi_lookup(d, c->spi, c->destination, protocol) != IPC_NO_SA) return IPC_E(DUPLICATE);
+    /* A table that is half full is still quick to say no; further SAs go to a second one. */
+    if (d->spi.used < d->spi.size / 2) return ipc_spi_table_insert(&d->spi, c->spi, word, protocol, index);
     int rc = d->spi_overflow.slots ? ipc_spi_table_reserve(&d->spi_overflow)
-                                   : ipc_spi_table_create(&d->spi_overflow, d->spi.size * 2, d->seed);
-    return rc < 0 ? rc : ipc_spi_table_insert(&d->spi_overflow, c->spi, c->destination, IPC_PROTO_ESP, index);
+                                   : ipc_spi_table_create(&d->spi_overflow, d->spi.size, d->seed);
+    return rc < 0 ? rc : ipc_spi_table_insert(&d->spi_overflow, c->spi, word, protocol, index);
+}
+
+static void leave_spi(ipc_driver *d, const struct ipc_sa_config *c) {
+    uint32_t word = ipc_spi_word(d, c->destination);
+    if (ipc_spi_table_delete(&d->spi, c->spi, word, wire_protocol(c)) < 0)
+        (void)ipc_spi_table_delete(&d->spi_overflow, c->spi, word, wire_protocol(c));
+}
+
+static int prepare_ah(ipc_driver *d) {
+    if (!d->ah) d->ah = malloc(IPC_BURST_MAX * sizeof *d->ah);
+    return d->ah ? 0 : IPC_E(NO_MEMORY);
+}
+
+/* Suite, key, window and SPI of a hard SA. On an error nothing is left behind. */
+static int arm(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
+    struct ipc_sa_hot *hot = ipc_hot(d, index);
+    struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
+    const struct ipc_crypto_suite crypto = {c->encryption, c->integrity, c->esn, c->service == IPC_AH};
+    int rc = suite_for(d, &crypto, &hot->suite);
+    if (rc == 0 && c->service == IPC_AH) rc = prepare_ah(d);
+    if (rc < 0) return rc;
+    const struct ipc_suite *suite = hot->suite;
+    ctl->key = suite->backend->key_create(suite->engine, &suite->crypto, c->encryption_key, c->integrity_key);
+    if (!ctl->key) return IPC_E(NO_MEMORY);
+    hot->key = ctl->key;
+    if (c->direction == IPC_INBOUND) {
+        rc = init_window(&hot->got.window, c);
+        if (rc == 0 && (rc = enter_spi(d, c, index)) < 0) free_window(&hot->got.window);
+    } else {
+        hot->sent.sequence = c->sequence;
+    }
+    if (rc < 0) suite->backend->key_destroy(ctl->key);
+    return rc;
+}
+
+static ipc_time first_deadline(const struct ipc_sa_config *c) {
+    ipc_time first = c->hard_time ? c->hard_time : IPC_NEVER;
+    if (c->soft_time && c->soft_time < first) first = c->soft_time;
+    return c->idle && c->idle < first && c->created + c->idle < first ? c->created + c->idle : first;
+}
+
+/* Soft SAs of both directions and hard outbound ones are found through their filter. */
+static int by_filter(const struct ipc_sa_config *c) {
+    return c->direction == IPC_OUTBOUND || c->service == IPC_SOFT;
+}
+
+static void link_to_filter(ipc_driver *d, uint32_t index) {
+    struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
+    uint32_t filter = ipc_filter_find(d, ctl->config.filter, ctl->config.direction);
+    if (filter == IPC_NONE) return;
+    ctl->next = d->filters[filter].newest;
+    d->filters[filter].newest = index;
+}
+
+static void unlink_from_filter(ipc_driver *d, uint32_t index) {
+    const struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
+    uint32_t filter = ipc_filter_find(d, ctl->config.filter, ctl->config.direction);
+    if (filter == IPC_NONE) return;
+    uint32_t *link = &d->filters[filter].newest;
+    while (*link != IPC_NONE && *link != index)
+        link = &ipc_ctl(d, *link)->next;
+    if (*link == index) *link = ctl->next;
 }
 
 int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
-    int rc = check(c);
+    int rc = ipc_sa_check(d, c);
     if (rc < 0) return rc;
-    const struct ipc_crypto_backend *backend = ipc_crypto_choose(c->encryption, c->integrity, d->backend);
-    if (!backend) return IPC_E(UNSUPPORTED);
-    void *engine;
-    if ((rc = engine_for(d, backend, &engine)) < 0) return rc;
     if (d->sa_free == IPC_NONE && (rc = grow(d)) < 0) return rc;
     uint32_t index = d->sa_free;
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
     struct ipc_sa_hot *hot = ipc_hot(d, index);
+    uint32_t next_free = ctl->next, generation = ctl->generation;
     memset(hot, 0, sizeof *hot);
-    if (c->direction == IPC_INBOUND) {
-        if ((rc = init_window(&hot->in.window, ctl, c)) < 0) return rc;
-        rc = enter_spi(d, c, index);
-    } else {
-        hot->out.sequence = c->sequence;
-        hot->out.iv_state = ipc_random(&d->random);
-    }
-    if (rc == 0) {
-        ctl->key =
-            backend->key_create(engine, c->encryption, c->integrity, c->encryption_key, c->integrity_key);
-        if (!ctl->key) {
-            rc = IPC_E(NO_MEMORY);
-            if (c->direction == IPC_INBOUND &&
-                ipc_spi_table_delete(&d->spi, c->spi, c->destination, IPC_PROTO_ESP) < 0)
-                (void)ipc_spi_table_delete(&d->spi_overflow, c->spi, c->destination, IPC_PROTO_ESP);
-        }
-    }
-    if (rc < 0) {
-        if (c->direction == IPC_INBOUND && hot->in.window.bits != ctl->small_window)
-            free(hot->in.window.bits);
-        return rc;
-    }
-    d->sa_free = ctl->next;
-    fill_hot(hot, c);
-    hot->backend = backend;
-    hot->engine = engine;
-    hot->key = ctl->key;
-    hot->generation = ++ctl->generation;
-    ctl->config = *c;
+    if (c->service != IPC_SOFT && (rc = arm(d, c, index)) < 0) return rc;
+    d->sa_free = next_free;
+    void *key = ctl->key;
+    *ctl = (struct ipc_sa_ctl){
+        .config = *c, .key = key, .serial = ++d->sa_serial, .next = IPC_NONE, .generation = generation + 1};
     ctl->config.encryption_key = ctl->config.integrity_key = NULL;
     ctl->config.encryption_key_length = ctl->config.integrity_key_length = 0;
-    ctl->serial = ++d->sa_serial;
-    ctl->next = IPC_NONE;
-    if (c->direction == IPC_OUTBOUND) {
-        uint32_t filter = find_filter(d, c->filter);
-        if (filter != IPC_NONE) {
-            ctl->next = d->filters[filter].newest;
-            d->filters[filter].newest = index;
-        }
-        ipc_hold_ready(d, c);
-    }
+    ipc_sa_fill(d, hot, c);
+    ipc_sa_set_limits(hot, ctl);
+    if (by_filter(c)) link_to_filter(d, index);
+    if (c->direction == IPC_OUTBOUND) ipc_hold_ready(d, c);
+    if (first_deadline(c) < d->next_tick) d->next_tick = first_deadline(c);
     ipc_cache_invalidate(d);
-    d->counters.key_additions++;
-    d->counters.active_associations++;
+    if (c->service == IPC_SOFT) {
+        d->counters.soft_associations++;
+    } else {
+        d->counters.key_additions++;
+        d->counters.active_associations++;
+    }
     *handle = ipc_handle(index, ctl->generation);
     return 0;
 }
@@ -184,34 +193,40 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
 static void destroy(ipc_driver *d, uint32_t index) {
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
     struct ipc_sa_hot *hot = ipc_hot(d, index);
-    hot->backend->key_destroy(ctl->key);
-    if (hot->direction == IPC_INBOUND && hot->in.window.bits != ctl->small_window) free(hot->in.window.bits);
+    if (hot->service != IPC_SOFT) {
+        hot->suite->backend->key_destroy(ctl->key);
+        if (hot->direction == IPC_INBOUND) free_window(&hot->got.window);
+    }
     memset(hot, 0, sizeof *hot);
     ctl->key = NULL;
 }
 
 int ipc_sa_delete(ipc_driver *d, ipc_sa handle) {
-    if (!valid_handle(d, handle)) return IPC_E(NOT_FOUND);
+    if (!ipc_sa_valid(d, handle)) return IPC_E(NOT_FOUND);
     uint32_t index = IPC_SA_INDEX(handle);
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
-    const struct ipc_sa_config *c = &ctl->config;
-    if (c->direction == IPC_INBOUND) {
-        if (ipc_spi_table_delete(&d->spi, c->spi, c->destination, IPC_PROTO_ESP) < 0)
-            (void)ipc_spi_table_delete(&d->spi_overflow, c->spi, c->destination, IPC_PROTO_ESP);
+    if (by_filter(&ctl->config)) unlink_from_filter(d, index);
+    if (ctl->config.service == IPC_SOFT) {
+        d->counters.soft_associations--;
     } else {
-        uint32_t filter = find_filter(d, c->filter);
-        uint32_t *link = filter == IPC_NONE ? NULL : &d->filters[filter].newest;
-        while (link && *link != IPC_NONE && *link != index)
-            link = &ipc_ctl(d, *link)->next;
-        if (link && *link == index) *link = ctl->next;
+        if (ctl->config.direction == IPC_INBOUND) leave_spi(d, &ctl->config);
+        d->counters.key_deletions++;
+        d->counters.active_associations--;
     }
     destroy(d, index);
     ctl->generation++;
     ctl->next = d->sa_free;
     d->sa_free = index;
     ipc_cache_invalidate(d);
-    d->counters.key_deletions++;
-    d->counters.active_associations--;
+    return 0;
+}
+
+int ipc_sa_set_path_mtu(ipc_driver *d, ipc_sa handle, uint32_t path_mtu) {
+    if (!ipc_sa_valid(d, handle)) return IPC_E(NOT_FOUND);
+    struct ipc_sa_ctl *ctl = ipc_ctl(d, IPC_SA_INDEX(handle));
+    if (ctl->config.direction != IPC_OUTBOUND || (path_mtu && (path_mtu < 68 || path_mtu > IPC_PACKET_MAX)))
+        return IPC_E(INVALID);
+    ctl->config.path_mtu = ipc_hot(d, IPC_SA_INDEX(handle))->out.path_mtu = path_mtu;
     return 0;
 }
 
@@ -241,53 +256,60 @@ void ipc_sa_link_all(ipc_driver *d) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < d->sa_limit; i++) {
         struct ipc_sa_ctl *ctl = ipc_ctl(d, i);
-        if (!(ctl->generation & 1) || ctl->config.direction != IPC_OUTBOUND) continue;
+        if (!(ctl->generation & 1) || !by_filter(&ctl->config)) continue;
         ctl->next = IPC_NONE;
-        if (ages) ages[count++] = (struct age){ctl->serial, i};
+        if (ages)
+            ages[count++] = (struct age){ctl->serial, i};
+        else
+            link_to_filter(d, i); /* out of memory: in any order rather than not at all */
     }
     if (count > 1) qsort(ages, count, sizeof *ages, by_age);
-    for (uint32_t i = 0; i < count; i++) {
-        struct ipc_sa_ctl *ctl = ipc_ctl(d, ages[i].index);
-        uint32_t filter = find_filter(d, ctl->config.filter);
-        if (filter == IPC_NONE) continue;
-        ctl->next = d->filters[filter].newest;
-        d->filters[filter].newest = ages[i].index;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        link_to_filter(d, ages[i].index);
     free(ages);
 }
 
-uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_ipv4 destination, uint8_t protocol) {
-    uint32_t index = ipc_spi_find(&d->spi, spi, destination, protocol);
+uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_address destination, uint8_t protocol) {
+    uint32_t word = ipc_spi_word(d, destination);
+    uint32_t index = ipc_spi_find(&d->spi, spi, word, protocol);
     if (index == IPC_NO_SA && d->spi_overflow.used)
-        index = ipc_spi_find(&d->spi_overflow, spi, destination, protocol);
+        index = ipc_spi_find(&d->spi_overflow, spi, word, protocol);
     return index;
 }
 
-uint32_t ipc_spi_allocate(ipc_driver *d, ipc_ipv4 destination) {
+uint32_t ipc_spi_allocate(ipc_driver *d, ipc_address destination) {
     for (;;) {
         /* An odd factor makes this a permutation of the 32-bit numbers: none comes twice before all came
          * once. */
         uint32_t spi = d->spi_next++ * 0x9e3779b1u ^ (uint32_t)d->seed[0];
-        if (spi >= 256 && ipc_spi_lookup(d, spi, destination, IPC_PROTO_ESP) == IPC_NO_SA) return spi;
+        if (spi >= 256 && ipc_spi_lookup(d, spi, destination, IPC_PROTO_ESP) == IPC_NO_SA &&
+            ipc_spi_lookup(d, spi, destination, IPC_PROTO_AH) == IPC_NO_SA)
+            return spi;
     }
 }
 
 int ipc_sa_info(const ipc_driver *d, ipc_sa handle, struct ipc_sa_info *info) {
-    if (!valid_handle(d, handle)) return IPC_E(NOT_FOUND);
+    if (!ipc_sa_valid(d, handle)) return IPC_E(NOT_FOUND);
     uint32_t index = IPC_SA_INDEX(handle);
     const struct ipc_sa_hot *hot = ipc_hot(d, index);
+    const struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
     memset(info, 0, sizeof *info);
     info->handle = handle;
-    info->config = ipc_ctl(d, index)->config;
-    info->backend = hot->backend->name;
-    info->packets = hot->packets;
+    info->config = ctl->config;
+    info->backend = hot->service == IPC_SOFT ? "" : hot->suite->backend->name;
     info->bytes = hot->bytes;
-    if (hot->direction == IPC_OUTBOUND) {
-        info->sequence = hot->out.sequence;
+    info->last = hot->last;
+    info->expired = hot->dead;
+    info->dropped = ctl->dropped;
+    info->lost = ctl->lost;
+    if (hot->service == IPC_SOFT) {
+        info->packets = hot->got.packets;
+    } else if (hot->direction == IPC_OUTBOUND) {
+        info->sequence = hot->sent.sequence;
+        info->packets = hot->sent.sequence - ctl->config.sequence;
     } else {
-        info->sequence = hot->in.window.top;
-        info->dropped = hot->in.dropped;
-        info->lost = hot->in.window.lost;
+        info->packets = hot->got.packets;
+        info->sequence = hot->got.window.top;
     }
     return 0;
 }

@@ -12,9 +12,10 @@
 extern "C" {
 #endif
 
-#define IPC_BURST_MAX       256 /* packets */
-#define IPC_BURST_HEADROOM  128 /* outer IPv4 + UDP + ESP + IV + Ethernet with tags, with room to spare */
-#define IPC_BURST_TAILROOM  64  /* padding up to a block, trailer, ICV */
+#define IPC_BURST_MAX      256 /* packets */
+#define IPC_BURST_HEADROOM 192 /* two outer IPv6 headers with UDP, ESP and IV or AH, with room to spare */
+#define IPC_BURST_TAILROOM 128 /* twice padding up to a block, trailer, ICV, and what is written past them   \
+                                */
 #define IPC_PACKET_MAX      65535
 #define IPC_NO_SA           UINT32_MAX
 #define IPC_NO_FILTER_INDEX UINT32_MAX

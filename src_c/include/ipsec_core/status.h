@@ -38,6 +38,7 @@
     X(NOT_ENCRYPTED, DROP, "the crypto back end failed")                                                     \
     X(EXCEEDS_MTU, DROP, "larger than the path MTU once protected, and not to be fragmented (RFC 2401 6.1)") \
     X(KEEPALIVE, DROP, "NAT keep-alive (RFC 3948 2.3)")                                                      \
+    X(DUMMY, DROP, "dummy packet (RFC 4303 2.6)")                                                            \
     X(TOO_BIG, DROP, "no room in the buffer for the protected packet")
 
 enum ipc_verdict { IPC_VERDICT_PASS, IPC_VERDICT_HELD, IPC_VERDICT_DROP };
