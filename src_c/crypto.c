@@ -21,14 +21,21 @@ const struct ipc_integrity_info *ipc_integrity_info(int integrity) {
     return integrity >= 0 && integrity < IPC_INTEGRITY_COUNT ? &table[integrity] : NULL;
 }
 
-int ipc_crypto_suite_valid(enum ipc_encryption encryption, enum ipc_integrity integrity) {
-    const struct ipc_encryption_info *cipher = ipc_encryption_info((int)encryption);
-    return cipher && ipc_integrity_info((int)integrity) &&
-           (!cipher->icv_length || integrity == IPC_INTEGRITY_NONE);
+int ipc_crypto_suite_valid(const struct ipc_crypto_suite *suite) {
+    const struct ipc_encryption_info *cipher = ipc_encryption_info(suite->encryption);
+    const struct ipc_integrity_info *mac = ipc_integrity_info(suite->integrity);
+    if (!cipher || !mac || suite->esn > 1 || suite->ah > 1) return 0;
+    int null = suite->encryption == IPC_ENCRYPTION_NULL;
+    if (suite->ah) return null && mac->icv_length;
+    if (cipher->icv_length) return suite->integrity == IPC_INTEGRITY_NONE;
+    return null || !mac->iv_length;
 }
 
 const struct ipc_crypto_backend *ipc_crypto_backend(unsigned index) {
     static const struct ipc_crypto_backend *const list[] = {
+#ifdef IPC_HAVE_VAES
+        &ipc_crypto_vaes,
+#endif
 #ifdef IPC_HAVE_IPSECMB
         &ipc_crypto_ipsecmb,
 #endif
@@ -40,13 +47,12 @@ const struct ipc_crypto_backend *ipc_crypto_backend(unsigned index) {
     return index < sizeof list / sizeof *list ? list[index] : NULL;
 }
 
-const struct ipc_crypto_backend *ipc_crypto_choose(enum ipc_encryption encryption,
-                                                   enum ipc_integrity integrity, const char *name) {
+const struct ipc_crypto_backend *ipc_crypto_choose(const struct ipc_crypto_suite *suite, const char *name) {
     const struct ipc_crypto_backend *best = NULL, *candidate;
     int best_rank = 0;
     for (unsigned i = 0; (candidate = ipc_crypto_backend(i)); i++) {
         if (name && strcmp(name, candidate->name) != 0) continue;
-        int rank = candidate->rank(encryption, integrity);
+        int rank = candidate->rank(suite);
         if (rank > best_rank) {
             best = candidate;
             best_rank = rank;

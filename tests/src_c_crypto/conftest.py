@@ -1,25 +1,31 @@
-"""The crypto back ends as a shared library under ctypes, and the Python `cryptography` package as their oracle."""
+"""The crypto back ends as a shared library under ctypes."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import hmac
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+
+from crypto_oracle import ROOM, SUITES, Packet, Suite  # noqa: E402
 
 SOURCES = Path(__file__).resolve().parents[2] / "src_c"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+HAS_VAES = (SOURCES / "crypto_vaes.c").exists() and platform.machine() == "x86_64"
+BACKENDS = [*(["vaes"] if HAS_VAES else []), "ipsec-mb", "openssl"]
 GUARD = 0xA5
+
+
+def serves(backend: str, suite: Suite) -> bool:
+    return backend != "vaes" or suite.cipher.mode == "gcm"
 
 
 class EncryptionInfo(ctypes.Structure):
@@ -31,109 +37,44 @@ class EncryptionInfo(ctypes.Structure):
 
 class IntegrityInfo(ctypes.Structure):
     _fields_ = [("text", ctypes.c_char_p)] + [
-        (name, ctypes.c_uint8) for name in ("key_length", "icv_length", "windows_2000")
+        (name, ctypes.c_uint8) for name in ("key_length", "salt_length", "iv_length", "icv_length", "windows_2000")
     ]
+
+
+class CSuite(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint8) for name in ("encryption", "integrity", "esn", "ah")]
 
 
 class Op(ctypes.Structure):
     _fields_ = [
-        ("key", ctypes.c_void_p),
-        ("aad", ctypes.c_void_p),
-        ("iv", ctypes.c_void_p),
-        ("text", ctypes.c_void_p),
-        ("icv", ctypes.c_void_p),
+        *[(name, ctypes.c_void_p) for name in ("key", "aad", "iv", "text", "icv", "received")],
         ("text_length", ctypes.c_uint32),
+        ("sequence_high", ctypes.c_uint32),
         ("ok", ctypes.c_uint8),
     ]
 
 
-CRYPT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.POINTER(Op), ctypes.c_uint)
+SUITE = ctypes.POINTER(CSuite)
+CRYPT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, SUITE, ctypes.POINTER(Op), ctypes.c_uint)
 
 
 class Table(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char_p),
         ("version", ctypes.CFUNCTYPE(ctypes.c_char_p)),
-        ("rank", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int)),
+        ("rank", ctypes.CFUNCTYPE(ctypes.c_int, SUITE)),
         ("engine_create", ctypes.CFUNCTYPE(ctypes.c_void_p)),
         ("engine_destroy", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
-        (
-            "key_create",
-            ctypes.CFUNCTYPE(
-                ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p
-            ),
-        ),
+        ("key_create", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, SUITE, ctypes.c_char_p, ctypes.c_char_p)),
         ("key_destroy", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
+        ("key_size", ctypes.CFUNCTYPE(ctypes.c_size_t, SUITE)),
         ("encrypt", CRYPT),
         ("decrypt", CRYPT),
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A combination of algorithms by their numbers, with its lengths in bytes and its oracle."""
-
-    name: str
-    encryption: int
-    integrity: int
-    encryption_key: int
-    integrity_key: int
-    iv: int
-    block: int
-    icv: int
-    seal: Callable[[bytes, bytes, Packet], Packet]
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """An ESP packet in its parts. `ok` is what the back end said of the ICV."""
-
-    aad: bytes
-    iv: bytes
-    text: bytes
-    icv: bytes
-    ok: int = 1
-
-    def flip(self, bit: int) -> Packet:
-        """The packet with one bit of the wire format turned over."""
-        wire = bytearray(self.aad + self.iv + self.text + self.icv)
-        wire[bit // 8] ^= 1 << bit % 8
-        iv, text = len(self.aad), len(self.aad + self.iv)
-        icv = text + len(self.text)
-        return Packet(bytes(wire[:iv]), bytes(wire[iv:text]), bytes(wire[text:icv]), bytes(wire[icv:]))
-
-    @property
-    def bits(self) -> int:
-        return 8 * len(self.aad + self.iv + self.text + self.icv)
-
-
-def des3(key: bytes, iv: bytes, text: bytes, *, decrypt: bool = False) -> bytes:
-    cipher = Cipher(TripleDES(key), modes.CBC(iv))
-    context = cipher.decryptor() if decrypt else cipher.encryptor()
-    return context.update(text) + context.finalize()
-
-
-def seal_gcm(key: bytes, _: bytes, packet: Packet) -> Packet:
-    sealed = AESGCM(key[:-4]).encrypt(key[-4:] + packet.iv, packet.text, packet.aad)
-    return replace(packet, text=sealed[:-16], icv=sealed[-16:])
-
-
-def seal_3des(key: bytes, _: bytes, packet: Packet) -> Packet:
-    wire = des3(key, bytes(8), packet.iv + packet.text)
-    return replace(packet, iv=wire[:8], text=wire[8:])
-
-
-def seal_3des_sha1(key: bytes, integrity_key: bytes, packet: Packet) -> Packet:
-    sealed = seal_3des(key, b"", packet)
-    digest = hmac.new(integrity_key, sealed.aad + sealed.iv + sealed.text, hashlib.sha1).digest()
-    return replace(sealed, icv=digest[:12])
-
-
-SUITES = [
-    Suite("AES-128-GCM", 1, 0, 20, 0, 8, 4, 16, seal_gcm),
-    Suite("3DES-CBC/HMAC-SHA1-96", 0, 1, 24, 20, 8, 8, 12, seal_3des_sha1),
-    Suite("3DES-CBC/none", 0, 0, 24, 0, 8, 8, 0, seal_3des),
-]
+def c_suite(suite: Suite) -> CSuite:
+    return CSuite(suite.encryption, suite.integrity, suite.esn, suite.ah)
 
 
 class Backend:
@@ -144,45 +85,53 @@ class Backend:
         self.name = table.name.decode()
         self.engine = table.engine_create()
         assert self.engine
-        self.keys: dict[tuple[Suite, bytes, bytes], int] = {}
+        self.keys: dict[tuple[str, bytes, bytes], int] = {}
+
+    def serves(self, suite: Suite) -> bool:
+        return serves(self.name, suite)
 
     def key(self, suite: Suite, encryption_key: bytes, integrity_key: bytes = b"") -> int:
-        wanted = suite, encryption_key, integrity_key
+        wanted = suite.name, encryption_key, integrity_key
         if wanted not in self.keys:
-            assert (len(encryption_key), len(integrity_key)) == (suite.encryption_key, suite.integrity_key)
-            key = self.table.key_create(self.engine, suite.encryption, suite.integrity, encryption_key, integrity_key)
+            assert (len(encryption_key), len(integrity_key)) == suite.key_lengths
+            key = self.table.key_create(self.engine, c_suite(suite), encryption_key, integrity_key)
             assert key
             self.keys[wanted] = key
         return self.keys[wanted]
 
     def run(self, call: str, suite: Suite, keys: Sequence[int], packets: Sequence[Packet]) -> list[Packet]:
-        """One burst, at addresses of every alignment, with guard bytes between the packets."""
-        starts, at = [], 64
+        """One call, at addresses of every alignment, with guard bytes between the packets."""
+        wires, starts, at = [], [], 64
         for i, packet in enumerate(packets):
+            wires.append(suite.wire(packet, received=call == "decrypt"))
             starts.append(at + i % 67)
-            at = starts[-1] + packet.bits // 8 + 64
+            at = starts[-1] + len(wires[-1]) + ROOM + len(packet.icv) + 64
         arena = bytearray([GUARD]) * at
-        expected = bytearray(arena)
         base = ctypes.addressof((ctypes.c_uint8 * at).from_buffer(arena))
         ops = (Op * len(packets))()
-        for op, key, packet, start in zip(ops, keys, packets, starts, strict=True):
-            wire = packet.aad + packet.iv + packet.text + packet.icv
-            arena[start : start + len(wire)] = wire
-            op.key, op.aad, op.iv = key, base + start, base + start + 8
-            op.text = op.iv + suite.iv
+        for op, key, packet, start, wire in zip(ops, keys, packets, starts, wires, strict=True):
+            end = start + len(wire)
+            arena[start:end] = wire
+            op.key, op.aad, op.iv = key, base + start, base + start + len(packet.aad)
             op.text_length = len(packet.text)
-            op.icv = op.text + op.text_length
+            op.icv = op.received = base + end - len(packet.icv)
+            op.text = op.icv - len(packet.text)
+            if suite.ah:  # the ICV received is a copy, behind the room for the high half
+                op.icv = op.iv + len(packet.iv)
+                op.text = base + end - len(packet.text)
+                op.received = base + end + ROOM
+                arena[end + ROOM : end + ROOM + len(packet.icv)] = packet.icv
+            op.sequence_high = packet.high
             op.ok = 77
-        getattr(self.table, call)(self.engine, suite.encryption, suite.integrity, ops, len(packets))
+        expected = bytearray(arena)
+        getattr(self.table, call)(self.engine, c_suite(suite), ops, len(packets))
         results = []
-        for op, packet, start in zip(ops, packets, starts, strict=True):
-            end = start + packet.bits // 8
-            wire = bytes(arena[start:end])
-            text = 8 + suite.iv
-            icv = text + len(packet.text)
-            results.append(Packet(wire[:8], wire[8:text], wire[text:icv], wire[icv:], op.ok))
-            expected[start:end] = wire
-        assert arena == expected, "bytes outside of the packets were written"
+        for op, packet, start, wire in zip(ops, packets, starts, wires, strict=True):
+            end = start + len(wire)
+            results.append(suite.unwire(packet, bytes(arena[start:end]), op.ok))
+            writable = start + len(packet.aad)
+            expected[writable : end + ROOM] = arena[writable : end + ROOM]
+        assert arena == expected, "bytes were written that an operation has no business with"
         return results
 
     def close(self) -> None:
@@ -198,6 +147,8 @@ class Library:
         self.c.ipc_integrity_info.restype = ctypes.POINTER(IntegrityInfo)
         self.c.ipc_crypto_backend.restype = ctypes.POINTER(Table)
         self.c.ipc_crypto_choose.restype = ctypes.POINTER(Table)
+        self.c.ipc_crypto_choose.argtypes = [SUITE, ctypes.c_char_p]
+        self.c.ipc_crypto_suite_valid.argtypes = [SUITE]
         self.c.ipc_equal.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
         self.c.ipc_wipe.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
@@ -207,14 +158,14 @@ class Library:
             found.append(pointer.contents)
         return found
 
-    def choose(self, encryption: int, integrity: int, name: bytes | None = None) -> str | None:
-        pointer = self.c.ipc_crypto_choose(encryption, integrity, name)
+    def choose(self, encryption: int, integrity: int, esn: int = 0, ah: int = 0, name: bytes | None = None) -> str | None:
+        pointer = self.c.ipc_crypto_choose(CSuite(encryption, integrity, esn, ah), name)
         return pointer.contents.name.decode() if pointer else None
 
 
 def build_flags() -> tuple[list[str], list[str]]:
     """Defines and libraries for what this machine has, as the package's own build finds them."""
-    defines, libraries = [], []
+    defines, libraries = ["-D_GNU_SOURCE", *(["-DIPC_HAVE_VAES"] if HAS_VAES else [])], []
     for define, header, library in (
         ("-DIPC_HAVE_IPSECMB", "intel-ipsec-mb.h", "-lIPSec_MB"),
         ("-DIPC_HAVE_OPENSSL", "openssl/evp.h", "-lcrypto"),
@@ -235,7 +186,7 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def build(name: str, sources: Sequence[Path] = (), flags: Sequence[str] = ()) -> Path:
         output = tmp_path_factory.mktemp("build") / name
         defines, libraries = build_flags()
-        own = [SOURCES / f for f in ("crypto.c", "crypto_openssl.c", "crypto_ipsecmb.c", "peer_ipsecmb.c")]
+        own = [*sorted(SOURCES.glob("crypto*.c")), SOURCES / "peer_ipsecmb.c"]
         warnings = ["-Wall", "-Wextra", "-Wshadow", "-Werror"]
         include = [f"-I{SOURCES}", f"-I{SOURCES / 'include'}"]
         command = ["gcc", "-std=c11", "-O2", "-g", *warnings, *include, *defines, *flags, "-o", output, *own, *sources]
@@ -253,43 +204,30 @@ def library(compile_c: Callable[..., Path]) -> Library:
     return Library(compile_c("crypto.so", flags=["-fPIC", "-shared", *(SANITIZERS if sanitize else [])]))
 
 
-@pytest.fixture(scope="session", params=["ipsec-mb", "openssl"])
-def backend(request: pytest.FixtureRequest, library: Library) -> Iterator[Backend]:
-    table = next((t for t in library.tables() if t.name.decode() == request.param), None)
-    if table is None:
+@pytest.fixture(scope="session")
+def backends(library: Library) -> Iterator[dict[str, Backend]]:
+    """Every back end of the build by name."""
+    made = {t.name.decode(): Backend(t) for t in library.tables()}
+    yield made
+    for backend in made.values():
+        backend.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`backend` and `suite` together mean every pair that must work."""
+    names = metafunc.fixturenames
+    if "backend" in names and "suite" in names:
+        pairs = [(b, s) for b in BACKENDS for s in SUITES if serves(b, s)]
+        ids = [f"{b}-{s.name}" for b, s in pairs]
+        metafunc.parametrize("backend,suite", pairs, ids=ids, indirect=["backend"], scope="session")
+    elif "backend" in names:
+        metafunc.parametrize("backend", BACKENDS, indirect=True, scope="session")
+    elif "suite" in names:
+        metafunc.parametrize("suite", SUITES, ids=lambda s: s.name, scope="session")
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest, backends: dict[str, Backend]) -> Backend:
+    if request.param not in backends:
         pytest.skip(f"{request.param} is not built in")
-    backend = Backend(table)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture(scope="session", params=SUITES, ids=lambda s: s.name)
-def suite(request: pytest.FixtureRequest) -> Suite:
-    chosen: Suite = request.param
-    return chosen
-
-
-@pytest.fixture(scope="session", params=[s for s in SUITES if s.icv], ids=lambda s: s.name)
-def suite_with_icv(request: pytest.FixtureRequest) -> Suite:
-    chosen: Suite = request.param
-    return chosen
-
-
-@pytest.fixture(scope="session")
-def gcm() -> Suite:
-    return SUITES[0]
-
-
-@pytest.fixture(scope="session")
-def des3_sha1() -> Suite:
-    return SUITES[1]
-
-
-@pytest.fixture(scope="session")
-def make_packet() -> type[Packet]:
-    return Packet
-
-
-@pytest.fixture(scope="session")
-def oracle_des3() -> Callable[..., bytes]:
-    return des3
+    return backends[request.param]

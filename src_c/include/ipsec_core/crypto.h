@@ -61,7 +61,8 @@ struct ipc_crypto_backend {
     void *(*key_create)(void *engine, const struct ipc_crypto_suite *suite, const uint8_t *encryption_key,
                         const uint8_t *integrity_key);
     void (*key_destroy)(void *key);
-    /* Bytes that one key of this suite takes. */
+    /* Bytes that one key of this suite takes; what OpenSSL keeps behind its EVP contexts comes on top. 0 for
+     * a suite that is not valid. */
     size_t (*key_size)(const struct ipc_crypto_suite *suite);
     /* Operations of one suite, any number of different keys. decrypt verifies before it decrypts where the
      * suite allows it; a wrong ICV leaves the rest of the burst untouched. */
@@ -72,9 +73,9 @@ struct ipc_crypto_backend {
 };
 
 /*
- * 1 when the algorithms go together: an AEAD or NULL-free ESP with its own or one separate integrity; GMAC
- * only with ESP NULL or AH; AH with an integrity and no encryption. ESP without integrity is a suite, too:
- * whether it may be used is the driver's question.
+ * 1 when the algorithms go together: ESP with a combined mode alone, or with any other cipher (NULL is one)
+ * and an HMAC or none; GMAC with ESP NULL or AH; AH with an integrity and encryption NULL. ESP without
+ * integrity, even NULL alone, is a suite, too: whether it may be used is the driver's question.
  */
 int ipc_crypto_suite_valid(const struct ipc_crypto_suite *suite);
 
