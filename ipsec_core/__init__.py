@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         Status,
         algorithms,
         crypto_backends,
-        esp_overhead,
+        key_bytes,
+        overhead,
     )
     from ipsec_core.policy.model import Policy
     from ipsec_core.sim.world import World
@@ -37,8 +38,9 @@ __all__ = [
     "World",
     "algorithms",
     "crypto_backends",
-    "esp_overhead",
     "get_include",
+    "key_bytes",
+    "overhead",
 ]
 
 _ELSEWHERE = {"Policy": "ipsec_core.policy.model", "World": "ipsec_core.sim.world"}

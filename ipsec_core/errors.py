@@ -35,3 +35,7 @@ class ScenarioError(IpsecError):
 
 class TrafficError(IpsecError):
     """A capture cannot be read or has nothing to replay."""
+
+
+class SecurityWarning(UserWarning):
+    """Something works as it was asked for, but gives less protection than people expect."""

@@ -71,7 +71,7 @@ static struct ipc_decision resolve(const ipc_driver *d, enum ipc_direction direc
     }
     none.sa = serving(d, none.filter, flow);
     if (none.sa != IPC_NONE)
-        none.status = ipc_hot(d, none.sa)->service == IPC_SOFT ? IPC_SOFT : IPC_PROTECTED;
+        none.status = ipc_hot(d, none.sa)->service == IPC_SERVICE_SOFT ? IPC_SOFT : IPC_PROTECTED;
     else if (direction == IPC_OUTBOUND)
         none.status = IPC_HELD;
     else
@@ -91,7 +91,7 @@ static struct ipc_decision decide_ipv4(ipc_driver *d, enum ipc_direction directi
                                        const struct ipc_flow *flow) {
     struct ipc_words key = {flow->source.low << 32 | (uint32_t)flow->destination.low, flow->rest};
     struct ipc_cache_entry *e = ipc_cache_entry(d, direction, key);
-    int same = !(e->generation & 1) && e->key.addresses == key.addresses && e->key.rest == key.rest;
+    int same = !(e->generation & 1) && same_words(e->key, key);
     remember_miss(d, e, same);
     struct ipc_decision decision = resolve(d, direction, flow);
     *e = (struct ipc_cache_entry){key, d->generation, decision};
@@ -101,6 +101,10 @@ static struct ipc_decision decide_ipv4(ipc_driver *d, enum ipc_direction directi
 static uint64_t fold_address(const ipc_driver *d, ipc_address a) {
     unsigned __int128 product = (unsigned __int128)(a.high ^ d->seed[0]) * (a.low ^ d->seed[1]);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static int same_words(struct ipc_words a, struct ipc_words b) {
+    return a.addresses == b.addresses && a.rest == b.rest;
 }
 
 static struct ipc_decision decide_ipv6(ipc_driver *d, enum ipc_direction direction,
@@ -117,8 +121,8 @@ static struct ipc_decision decide_ipv6(ipc_driver *d, enum ipc_direction directi
     struct ipc_words from = {flow->source.high, flow->source.low},
                      to = {flow->destination.high, flow->destination.low};
     struct ipc_decision rest = {(uint32_t)(flow->rest >> 32), (uint32_t)flow->rest, 0};
-    int same = (e[0].generation & e[1].generation & 1) && memcmp(&e[0].key, &from, sizeof from) == 0 &&
-               memcmp(&e[1].key, &to, sizeof to) == 0 && memcmp(&e[1].decision, &rest, sizeof rest) == 0;
+    int same = (e[0].generation & e[1].generation & 1) && same_words(e[0].key, from) &&
+               same_words(e[1].key, to) && e[1].decision.filter == rest.filter && e[1].decision.sa == rest.sa;
     uint32_t fresh = d->generation | 1;
     if (same && e[0].generation == fresh && e[1].generation == fresh) {
         d->counters.cache_hits++;

@@ -219,7 +219,7 @@ static inline enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_
     uint32_t index = d->op_sa[k];
     struct ipc_sa_hot *sa = ipc_hot(d, index);
     const struct ipc_crypto_op *op = &d->ops[k];
-    int ah = sa->service == IPC_AH;
+    int ah = sa->service == IPC_SERVICE_AH;
     if (IPC_UNLIKELY(ah)) ipc_ah_restore(ipc_burst_packet(b, i), &d->ah[k]);
     const uint8_t *ipsec = ipc_burst_packet(b, i) + d->op_at[k];
     uint64_t number = (uint64_t)op->sequence_high << 32 | ipc_load32(ipsec + (ah ? 8 : 4));
@@ -263,7 +263,7 @@ static inline enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_
 /* See the rules beside the counters (driver.h). */
 static void count_failure(ipc_driver *d, uint32_t index, enum ipc_status status) {
     const struct ipc_sa_hot *sa = ipc_hot(d, index);
-    if (sa->service == IPC_SOFT) return;
+    if (sa->service == IPC_SERVICE_SOFT) return;
     ipc_ctl(d, index)->dropped++;
     if (status == IPC_NOT_AUTHENTICATED || status == IPC_EXPIRED)
         d->counters.packets_not_authenticated += sa->authenticated;

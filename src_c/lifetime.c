@@ -21,7 +21,7 @@ void ipc_sa_set_limits(struct ipc_sa_hot *sa, const struct ipc_sa_ctl *ctl) {
     sa->time_limit = earlier(c->hard_time, IPC_NEVER);
     if (!reported) sa->time_limit = earlier(c->soft_time, sa->time_limit);
     sa->sequence_limit = UINT64_MAX;
-    if (sa->direction == IPC_OUTBOUND && sa->service != IPC_SOFT)
+    if (sa->direction == IPC_OUTBOUND && sa->service != IPC_SERVICE_SOFT)
         sa->sequence_limit = reported ? last_number(sa) : last_number(sa) - NUMBERS_LEFT;
 }
 
@@ -50,7 +50,7 @@ enum ipc_status ipc_sa_limit(ipc_driver *d, uint32_t index, uint64_t bytes, ipc_
         die(d, index, now);
         return IPC_EXPIRED;
     }
-    int numbered = sa->direction == IPC_OUTBOUND && sa->service != IPC_SOFT;
+    int numbered = sa->direction == IPC_OUTBOUND && sa->service != IPC_SERVICE_SOFT;
     if ((c->soft_bytes && bytes >= c->soft_bytes) || (c->soft_time && now >= c->soft_time) ||
         (numbered && sa->sent.sequence >= last_number(sa) - NUMBERS_LEFT))
         ask_for_successor(d, index, now);

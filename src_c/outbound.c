@@ -141,7 +141,7 @@ static inline enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, ui
     if (IPC_UNLIKELY(!sa->outer_header && place->fragment)) return IPC_FRAGMENT;
     uint32_t carried = length - outside;
     uint32_t pad = (0u - (carried + IPC_ESP_TRAILER)) & sa->pad_mask;
-    int ah = sa->service == IPC_AH;
+    int ah = sa->service == IPC_SERVICE_AH;
     uint32_t back = ah ? 0 : pad + IPC_ESP_TRAILER + sa->icv_length;
     uint32_t total = length + sa->front + back;
     uint32_t room = b->offset[i] - i * b->stride;
@@ -248,7 +248,7 @@ static void finish(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
         uint32_t i = d->op_packet[k], index = d->op_sa[k];
         const struct ipc_sa_hot *sa = ipc_hot(d, index);
         uint8_t *packet = ipc_burst_packet(b, i);
-        if (sa->service == IPC_AH) ipc_ah_restore(packet, &d->ah[k]);
+        if (sa->service == IPC_SERVICE_AH) ipc_ah_restore(packet, &d->ah[k]);
         if (!d->ops[k].ok) {
             b->status[i] = IPC_NOT_ENCRYPTED;
             continue;

@@ -112,11 +112,12 @@ struct ipc_layout {
     uint32_t upper, upper_next;
 };
 
-/* Checks the header against the buffer and cuts link padding off `*length`. */
+/* Of a packet whose version is 4: checks the header against the buffer and cuts link padding off `*length`. */
 static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, struct ipc_words *flow,
                                             uint32_t *header) {
+    if (*length < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;
     uint32_t ihl = (p[0] & 15u) * 4;
-    if (*length < IPC_IPV4_HEADER || ihl < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;
+    if (ihl < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;
     uint32_t total = ipc_load16(p + 2);
     if (total < ihl || total > *length) return IPC_PARSE_MALFORMED;
     *length = total;

@@ -47,11 +47,14 @@ static int engine_for(ipc_driver *d, const struct ipc_crypto_backend *backend, v
 static int suite_for(ipc_driver *d, const struct ipc_crypto_suite *crypto, const struct ipc_suite **suite) {
     const struct ipc_crypto_backend *backend = ipc_crypto_choose(crypto, d->backend);
     if (!backend) return IPC_E(UNSUPPORTED);
-    for (uint32_t i = 0; i < d->suite_count; i++)
-        if (d->suites[i].backend == backend && memcmp(&d->suites[i].crypto, crypto, sizeof *crypto) == 0) {
+    for (uint32_t i = 0; i < d->suite_count; i++) {
+        const struct ipc_crypto_suite *known = &d->suites[i].crypto;
+        if (d->suites[i].backend == backend && known->encryption == crypto->encryption &&
+            known->integrity == crypto->integrity && known->esn == crypto->esn && known->ah == crypto->ah) {
             *suite = &d->suites[i];
             return 0;
         }
+    }
     if (d->suite_count == IPC_SUITES_MAX) return IPC_E(FULL);
     void *engine;
     int rc = engine_for(d, backend, &engine);
@@ -62,7 +65,7 @@ static int suite_for(ipc_driver *d, const struct ipc_crypto_suite *crypto, const
 }
 
 static uint8_t wire_protocol(const struct ipc_sa_config *c) {
-    return c->service == IPC_AH ? IPC_PROTO_AH : IPC_PROTO_ESP;
+    return c->service == IPC_SERVICE_AH ? IPC_PROTO_AH : IPC_PROTO_ESP;
 }
 
 static int init_window(struct ipc_window *w, const struct ipc_sa_config *c) {
@@ -111,9 +114,10 @@ static int prepare_ah(ipc_driver *d) {
 static int arm(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
     struct ipc_sa_hot *hot = ipc_hot(d, index);
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
-    const struct ipc_crypto_suite crypto = {c->encryption, c->integrity, c->esn, c->service == IPC_AH};
+    const struct ipc_crypto_suite crypto = {c->encryption, c->integrity, c->esn,
+                                            c->service == IPC_SERVICE_AH};
     int rc = suite_for(d, &crypto, &hot->suite);
-    if (rc == 0 && c->service == IPC_AH) rc = prepare_ah(d);
+    if (rc == 0 && c->service == IPC_SERVICE_AH) rc = prepare_ah(d);
     if (rc < 0) return rc;
     const struct ipc_suite *suite = hot->suite;
     ctl->key = suite->backend->key_create(suite->engine, &suite->crypto, c->encryption_key, c->integrity_key);
@@ -137,7 +141,7 @@ static ipc_time first_deadline(const struct ipc_sa_config *c) {
 
 /* Soft SAs of both directions and hard outbound ones are found through their filter. */
 static int by_filter(const struct ipc_sa_config *c) {
-    return c->direction == IPC_OUTBOUND || c->service == IPC_SOFT;
+    return c->direction == IPC_OUTBOUND || c->service == IPC_SERVICE_SOFT;
 }
 
 static void link_to_filter(ipc_driver *d, uint32_t index) {
@@ -167,7 +171,7 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
     struct ipc_sa_hot *hot = ipc_hot(d, index);
     uint32_t next_free = ctl->next, generation = ctl->generation;
     memset(hot, 0, sizeof *hot);
-    if (c->service != IPC_SOFT && (rc = arm(d, c, index)) < 0) return rc;
+    if (c->service != IPC_SERVICE_SOFT && (rc = arm(d, c, index)) < 0) return rc;
     d->sa_free = next_free;
     void *key = ctl->key;
     *ctl = (struct ipc_sa_ctl){
@@ -180,7 +184,7 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
     if (c->direction == IPC_OUTBOUND) ipc_hold_ready(d, c);
     if (first_deadline(c) < d->next_tick) d->next_tick = first_deadline(c);
     ipc_cache_invalidate(d);
-    if (c->service == IPC_SOFT) {
+    if (c->service == IPC_SERVICE_SOFT) {
         d->counters.soft_associations++;
     } else {
         d->counters.key_additions++;
@@ -193,7 +197,7 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
 static void destroy(ipc_driver *d, uint32_t index) {
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
     struct ipc_sa_hot *hot = ipc_hot(d, index);
-    if (hot->service != IPC_SOFT) {
+    if (hot->service != IPC_SERVICE_SOFT) {
         hot->suite->backend->key_destroy(ctl->key);
         if (hot->direction == IPC_INBOUND) free_window(&hot->got.window);
     }
@@ -206,7 +210,7 @@ int ipc_sa_delete(ipc_driver *d, ipc_sa handle) {
     uint32_t index = IPC_SA_INDEX(handle);
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
     if (by_filter(&ctl->config)) unlink_from_filter(d, index);
-    if (ctl->config.service == IPC_SOFT) {
+    if (ctl->config.service == IPC_SERVICE_SOFT) {
         d->counters.soft_associations--;
     } else {
         if (ctl->config.direction == IPC_INBOUND) leave_spi(d, &ctl->config);
@@ -296,13 +300,13 @@ int ipc_sa_info(const ipc_driver *d, ipc_sa handle, struct ipc_sa_info *info) {
     memset(info, 0, sizeof *info);
     info->handle = handle;
     info->config = ctl->config;
-    info->backend = hot->service == IPC_SOFT ? "" : hot->suite->backend->name;
+    info->backend = hot->service == IPC_SERVICE_SOFT ? "" : hot->suite->backend->name;
     info->bytes = hot->bytes;
     info->last = hot->last;
     info->expired = hot->dead;
     info->dropped = ctl->dropped;
     info->lost = ctl->lost;
-    if (hot->service == IPC_SOFT) {
+    if (hot->service == IPC_SERVICE_SOFT) {
         info->packets = hot->got.packets;
     } else if (hot->direction == IPC_OUTBOUND) {
         info->sequence = hot->sent.sequence;

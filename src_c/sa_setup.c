@@ -5,7 +5,7 @@
 #define MTU_MIN    68u  /* RFC 791 */
 
 static struct ipc_crypto_suite suite_of(const struct ipc_sa_config *c) {
-    return (struct ipc_crypto_suite){c->encryption, c->integrity, c->esn, c->service == IPC_AH};
+    return (struct ipc_crypto_suite){c->encryption, c->integrity, c->esn, c->service == IPC_SERVICE_AH};
 }
 
 static int one_family(const struct ipc_sa_config *c) {
@@ -44,26 +44,26 @@ static int check_outer(const ipc_driver *d, const struct ipc_sa_config *c) {
         if (depth == IPC_NESTED_MAX) return IPC_E(FULL);
         if (!ipc_sa_valid(d, outer)) return IPC_E(NOT_FOUND);
         const struct ipc_sa_config *o = &ipc_ctl(d, IPC_SA_INDEX(outer))->config;
-        if (o->direction != c->direction || o->service == IPC_SOFT) return IPC_E(INVALID);
+        if (o->direction != c->direction || o->service == IPC_SERVICE_SOFT) return IPC_E(INVALID);
         outer = o->outer;
     }
     return 0;
 }
 
 int ipc_sa_check(const ipc_driver *d, const struct ipc_sa_config *c) {
-    if (c->direction > IPC_INBOUND || c->mode > IPC_TUNNEL || c->service > IPC_SOFT || c->df > IPC_DF_CLEAR ||
-        c->esn > 1 || (c->family != 0 && c->family != 4 && c->family != 6))
+    if (c->direction > IPC_INBOUND || c->mode > IPC_TUNNEL || c->service > IPC_SERVICE_SOFT ||
+        c->df > IPC_DF_CLEAR || c->esn > 1 || (c->family != 0 && c->family != 4 && c->family != 6))
         return IPC_E(INVALID);
     int rc = check_numbers(c);
     if (rc < 0) return rc;
-    if (c->service == IPC_SOFT)
+    if (c->service == IPC_SERVICE_SOFT)
         return c->spi || c->outer || c->encryption_key_length || c->integrity_key_length || c->esn
                    ? IPC_E(INVALID)
                    : 0;
     int encapsulated = c->encapsulation_source || c->encapsulation_destination;
     if (c->spi < 256 || !one_family(c) ||
         (encapsulated &&
-         (c->service != IPC_ESP || !c->encapsulation_source || !c->encapsulation_destination)))
+         (c->service != IPC_SERVICE_ESP || !c->encapsulation_source || !c->encapsulation_destination)))
         return IPC_E(INVALID);
     rc = check_algorithms(c);
     return rc < 0 ? rc : check_outer(d, c);
@@ -83,7 +83,7 @@ static uint32_t outer_header(const struct ipc_sa_config *c) {
 }
 
 static uint32_t front(const struct ipc_sa_config *c) {
-    if (c->service == IPC_AH) return outer_header(c) + IPC_AH_HEADER + icv_field(c);
+    if (c->service == IPC_SERVICE_AH) return outer_header(c) + IPC_AH_HEADER + icv_field(c);
     return outer_header(c) + (c->encapsulation_source ? IPC_UDP_HEADER : 0) + IPC_ESP_HEADER +
            ipc_encryption_info(c->encryption)->iv_length + ipc_integrity_info(c->integrity)->iv_length;
 }
@@ -94,10 +94,10 @@ static uint32_t icv_length(const struct ipc_sa_config *c) {
 }
 
 uint32_t ipc_overhead(const struct ipc_sa_config *c, uint32_t length, uint32_t header) {
-    if (c->service == IPC_SOFT || c->service > IPC_SOFT || !ipc_encryption_info(c->encryption) ||
-        !ipc_integrity_info(c->integrity) || header > length)
+    if (c->service == IPC_SERVICE_SOFT || c->service > IPC_SERVICE_SOFT ||
+        !ipc_encryption_info(c->encryption) || !ipc_integrity_info(c->integrity) || header > length)
         return 0;
-    if (c->service == IPC_AH) return front(c);
+    if (c->service == IPC_SERVICE_AH) return front(c);
     uint32_t carried = c->mode == IPC_TUNNEL ? length : length - header;
     uint32_t pad =
         (0u - (carried + IPC_ESP_TRAILER)) & (ipc_encryption_info(c->encryption)->block_length - 1u);
@@ -118,7 +118,7 @@ uint32_t ipc_sa_overhead(const ipc_driver *d, ipc_sa handle, uint32_t length, ui
 /* What stays the same in the outer headers of all packets (RFC 2401 5.1.2.1). */
 static void fill_headers(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
     uint8_t *p = h->out.headers;
-    uint8_t protocol = h->udp ? IPC_PROTO_UDP : c->service == IPC_AH ? IPC_PROTO_AH : IPC_PROTO_ESP;
+    uint8_t protocol = h->udp ? IPC_PROTO_UDP : c->service == IPC_SERVICE_AH ? IPC_PROTO_AH : IPC_PROTO_ESP;
     if (h->outer_header == IPC_IPV4_HEADER) {
         p[0] = 0x45;
         p[8] = TUNNEL_TTL;
@@ -178,14 +178,14 @@ void ipc_sa_fill(const ipc_driver *d, struct ipc_sa_hot *h, const struct ipc_sa_
     h->direction = c->direction;
     h->outer = c->outer ? IPC_SA_INDEX(c->outer) : IPC_NONE;
     h->last = c->created;
-    if (c->service != IPC_SOFT) {
+    if (c->service != IPC_SERVICE_SOFT) {
         const struct ipc_encryption_info *e = ipc_encryption_info(c->encryption);
         h->esn = c->esn;
         h->df = c->df;
         h->iv_length = (uint8_t)(e->iv_length + ipc_integrity_info(c->integrity)->iv_length);
         h->pad_mask = (uint8_t)(e->block_length - 1);
         h->icv_length = (uint8_t)icv_length(c);
-        h->icv_field = c->service == IPC_AH ? (uint8_t)icv_field(c) : 0;
+        h->icv_field = c->service == IPC_SERVICE_AH ? (uint8_t)icv_field(c) : 0;
         h->confidential = e->key_length != 0;
         h->authenticated = h->icv_length != 0;
         h->outer_header = (uint8_t)outer_header(c);

@@ -377,6 +377,17 @@ static void send_window(ipc_world *w, uint32_t node, ipc_time from, ipc_time to)
 
 /* --- the way in --- */
 
+/* Whether it is an IPv4 packet to `address`; `*rest` as in struct ipc_words. */
+static int addressed_to(ipc_ipv4 address, const uint8_t *packet, uint32_t *length, uint64_t *rest) {
+    struct ipc_words words;
+    uint32_t header;
+    if (*length == 0 || packet[0] >> 4 != 4 ||
+        ipc_parse_ipv4(packet, length, &words, &header) != IPC_PARSE_OK)
+        return 0;
+    *rest = words.rest;
+    return (uint32_t)words.addresses == address;
+}
+
 static void hand_up(ipc_world *w, uint32_t node) {
     struct node *n = &w->nodes[node];
     struct ipc_burst *b = w->in;
@@ -385,11 +396,11 @@ static void hand_up(ipc_world *w, uint32_t node) {
     for (uint32_t i = 0; i < b->count; i++) {
         if (!ipc_passes(b->status[i])) continue;
         const uint8_t *packet = ipc_burst_packet(b, i);
-        uint32_t length = b->length[i], header;
-        struct ipc_flow flow;
-        if (b->status[i] == IPC_EXEMPT && ipc_parse_ipv4(packet, &length, &flow, &header) == IPC_PARSE_OK &&
-            flow.protocol == IPC_PROTO_UDP && flow.destination_port == IPC_PORT_IKE &&
-            flow.destination == n->config.address && !flow.fragment) {
+        uint32_t length = b->length[i];
+        uint64_t rest;
+        if (b->status[i] == IPC_EXEMPT && addressed_to(n->config.address, packet, &length, &rest) &&
+            ipc_protocol(rest) == IPC_PROTO_UDP && ipc_destination_port(rest) == IPC_PORT_IKE &&
+            !(rest & IPC_MARK_FRAGMENT)) {
             struct ipc_event e = {.time = b->time[i] + w->config.reaction,
                                   .node = node,
                                   .kind = IPC_EVENT_DATAGRAM,
@@ -408,11 +419,10 @@ static void hand_up(ipc_world *w, uint32_t node) {
 
 static void take_packet(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t length, ipc_time time) {
     struct node *n = &w->nodes[node];
-    struct ipc_flow flow;
-    uint32_t total = length, header;
+    uint32_t total = length;
+    uint64_t rest;
     /* IPsec comes after reassembly (RFC 2401 5.2); a router passes fragments on as they are. */
-    if (ipc_parse_ipv4(packet, &total, &flow, &header) == IPC_PARSE_OK && flow.fragment &&
-        flow.destination == n->config.address) {
+    if (addressed_to(n->config.address, packet, &total, &rest) && (rest & IPC_MARK_FRAGMENT)) {
         int rc = ipc_reassembler_input(n->reassembler, packet, total, time, &packet, &length);
         if (rc <= 0) return;
         n->counters.datagrams_reassembled++;

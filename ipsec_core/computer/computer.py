@@ -18,7 +18,7 @@ from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.negotiation import ENCRYPTION_WORDS, HASH_WORDS, PolicyView, suite_of
 from ipsec_core.computer.state import Association, State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
-from ipsec_core.driver import Action, Driver, Filter, SaInfo, Upcall, UpcallKind
+from ipsec_core.driver import Action, Driver, Filter, Network, SaInfo, Upcall, UpcallKind
 from ipsec_core.ike import (
     Acquire,
     ChildDeleted,
@@ -47,7 +47,6 @@ _ACTIONS = {
     "negotiate": Action.NEGOTIATE,
     "passthrough": Action.PASSTHROUGH,
 }
-_ANY = IPv4Network("0.0.0.0/0")
 
 
 def _random_source(seed: bytes) -> Callable[[int], bytes]:
@@ -379,5 +378,7 @@ def _lines(selectors: TrafficSelector) -> str:
     )
 
 
-def _address(network: IPv4Network) -> str:
-    return str(network.network_address) if network.prefixlen == 32 else "Any" if network == _ANY else str(network)
+def _address(network: Network | None) -> str:
+    if network is None or network.prefixlen == 0:
+        return "Any"
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)

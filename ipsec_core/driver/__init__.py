@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipsec_core.driver._core import (
     BURST_MAX,
+    COUNTER_RULES,
     COUNTERS,
     NO_SA,
     PASSES,
@@ -13,21 +14,35 @@ from ipsec_core.driver._core import (
     Status,
     algorithms,
     crypto_backends,
-    esp_overhead,
+    key_bytes,
+    overhead,
 )
-from ipsec_core.driver.types import Action, Algorithm, Filter, SaInfo, SecurityAssociation, Upcall, UpcallKind
+from ipsec_core.driver.types import (
+    Action,
+    Address,
+    Algorithm,
+    Filter,
+    Network,
+    SaInfo,
+    SecurityAssociation,
+    Upcall,
+    UpcallKind,
+)
 
 __all__ = [
     "BURST_MAX",
     "COUNTERS",
+    "COUNTER_RULES",
     "NO_SA",
     "PASSES",
     "STATUS_TEXT",
     "Action",
+    "Address",
     "Algorithm",
     "Burst",
     "Driver",
     "Filter",
+    "Network",
     "SaInfo",
     "SecurityAssociation",
     "Status",
@@ -35,5 +50,6 @@ __all__ = [
     "UpcallKind",
     "algorithms",
     "crypto_backends",
-    "esp_overhead",
+    "key_bytes",
+    "overhead",
 ]

@@ -6,6 +6,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "ipsec_core/types.h" nogil:
     ctypedef uint64_t ipc_time
     ctypedef uint32_t ipc_ipv4
+    ctypedef struct ipc_address:
+        uint64_t high, low
+    ipc_address ipc_address_of_ipv4(ipc_ipv4 address)
+    bint ipc_address_is_ipv4(ipc_address a)
+    bint ipc_address_is_none(ipc_address a)
     const char *IPC_VERSION
     const char *ipc_strerror(int code)
 
@@ -25,22 +30,22 @@ cdef extern from "ipsec_core/algorithm.h" nogil:
         uint8_t key_length, salt_length, iv_length, block_length, icv_length, windows_2000
     struct ipc_integrity_info:
         const char *text
-        uint8_t key_length, icv_length, windows_2000
+        uint8_t key_length, salt_length, iv_length, icv_length, windows_2000
     const ipc_encryption_info *ipc_encryption_info_of "ipc_encryption_info"(int encryption)
     const ipc_integrity_info *ipc_integrity_info_of "ipc_integrity_info"(int integrity)
 
 
 cdef extern from "ipsec_core/crypto.h" nogil:
-    enum ipc_encryption:
-        pass
-    enum ipc_integrity:
-        pass
+    struct ipc_crypto_suite:
+        uint8_t encryption, integrity, esn, ah
     struct ipc_crypto_backend_t "ipc_crypto_backend":
         const char *name
         const char *(*version)()
-        int (*rank)(ipc_encryption encryption, ipc_integrity integrity)
+        int (*rank)(const ipc_crypto_suite *suite)
+        size_t (*key_size)(const ipc_crypto_suite *suite)
     const ipc_crypto_backend_t *ipc_crypto_backend(unsigned index)
-    const ipc_crypto_backend_t *ipc_crypto_choose(ipc_encryption encryption, ipc_integrity integrity, const char *name)
+    const ipc_crypto_backend_t *ipc_crypto_choose(const ipc_crypto_suite *suite, const char *name)
+    bint ipc_crypto_suite_valid(const ipc_crypto_suite *suite)
 
 
 cdef extern from "ipsec_core/burst.h" nogil:
@@ -68,52 +73,68 @@ cdef extern from "ipsec_core/driver.h" nogil:
     enum: IPC_INBOUND
     enum: IPC_TRANSPORT
     enum: IPC_TUNNEL
-    enum ipc_mode:
-        pass
+    enum: IPC_SERVICE_ESP
+    enum: IPC_SERVICE_AH
+    enum: IPC_SERVICE_SOFT
+    enum: IPC_DF_COPY
+    enum: IPC_DF_SET
+    enum: IPC_DF_CLEAR
     ctypedef struct ipc_driver:
         pass
     struct ipc_driver_config:
-        uint32_t sa_hash_kb, cache_kb, spi_slots, cache_slots, hold_packets, hold_bytes
-        uint8_t cache_off
+        uint32_t sa_hash_kb, cache_kb, spi_slots, cache_slots, hold_packets, hold_bytes, fragments
+        uint8_t cache_off, matcher_off, no_default_exempt, nat_traversal
         uint8_t seed[16]
         const char *backend
     int ipc_driver_create(const ipc_driver_config *config, ipc_driver **out)
     void ipc_driver_destroy(ipc_driver *d)
 
     struct ipc_filter:
-        ipc_ipv4 source, source_mask, destination, destination_mask, tunnel
+        ipc_address source, source_mask, destination, destination_mask, tunnel
         uint32_t reference
         uint16_t source_port, destination_port
-        uint8_t protocol, direction, action
+        uint8_t protocol, family, direction, action
     int ipc_driver_set_filters(ipc_driver *d, const ipc_filter *filters, uint32_t count)
     uint32_t ipc_driver_filter_count(const ipc_driver *d)
     int ipc_driver_filter(const ipc_driver *d, uint32_t index, ipc_filter *filter, uint64_t *packets)
 
     ctypedef uint64_t ipc_sa
     struct ipc_sa_config:
-        uint8_t direction, mode, encryption, integrity
+        uint8_t direction, mode, service, encryption, integrity, esn, allow_unauthenticated, df
         uint32_t spi
-        ipc_ipv4 source, destination
-        ipc_ipv4 inner_source, inner_source_mask, inner_destination, inner_destination_mask
+        ipc_address source, destination
+        ipc_address inner_source, inner_source_mask, inner_destination, inner_destination_mask
         uint16_t source_port, destination_port
-        uint8_t protocol
+        uint8_t protocol, family
         uint32_t filter, replay_window
+        uint16_t encapsulation_source, encapsulation_destination
+        ipc_address original_source, original_destination
+        ipc_sa outer
         const uint8_t *encryption_key
         const uint8_t *integrity_key
         uint32_t encryption_key_length, integrity_key_length
-        uint64_t soft_bytes, hard_bytes, sequence
+        uint64_t soft_bytes, hard_bytes
+        ipc_time soft_time, hard_time, idle, created
+        uint32_t path_mtu
+        uint64_t sequence
     struct ipc_sa_info:
         ipc_sa handle
         ipc_sa_config config
         const char *backend
         uint64_t packets, bytes, sequence, dropped, lost
+        ipc_time last
+        uint8_t expired
     int ipc_sa_add(ipc_driver *d, const ipc_sa_config *config, ipc_sa *handle)
     int ipc_sa_delete(ipc_driver *d, ipc_sa handle)
+    int ipc_sa_retire(ipc_driver *d, ipc_sa handle, ipc_time hard_time)
+    int ipc_sa_set_path_mtu(ipc_driver *d, ipc_sa handle, uint32_t path_mtu)
     int ipc_sa_info_of "ipc_sa_info"(const ipc_driver *d, ipc_sa handle, ipc_sa_info *info)
     uint32_t ipc_sa_list(const ipc_driver *d, ipc_sa *handles, uint32_t max)
-    uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_ipv4 destination, uint8_t protocol)
-    uint32_t ipc_spi_allocate(ipc_driver *d, ipc_ipv4 destination)
-    uint32_t ipc_esp_overhead(ipc_mode mode, ipc_encryption encryption, ipc_integrity integrity, uint32_t length)
+    uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_address destination, uint8_t protocol)
+    uint32_t ipc_spi_allocate(ipc_driver *d, ipc_address destination)
+    uint32_t ipc_overhead(const ipc_sa_config *config, uint32_t length, uint32_t header)
+    uint32_t ipc_sa_overhead(const ipc_driver *d, ipc_sa handle, uint32_t length, uint32_t header)
+    ipc_time ipc_driver_tick(ipc_driver *d, ipc_time now)
 
     uint32_t ipc_outbound(ipc_driver *d, ipc_burst *burst)
     uint32_t ipc_inbound(ipc_driver *d, ipc_burst *burst)
@@ -121,15 +142,16 @@ cdef extern from "ipsec_core/driver.h" nogil:
     enum: IPC_UPCALL_ACQUIRE
     enum: IPC_UPCALL_REKEY
     enum: IPC_UPCALL_EXPIRED
+    enum: IPC_UPCALL_IDLE
     struct ipc_upcall:
         ipc_time time
         ipc_sa sa
         uint32_t filter
-        ipc_ipv4 peer, source, destination
+        ipc_address peer, source, destination
         uint16_t source_port, destination_port
         uint8_t protocol, kind
     int ipc_upcall_next(ipc_driver *d, ipc_upcall *upcall)
-    uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_ipv4 source, ipc_ipv4 destination)
+    uint32_t ipc_acquire_failed(ipc_driver *d, uint32_t filter, ipc_address source, ipc_address destination)
     uint32_t ipc_release(ipc_driver *d, ipc_burst *burst, ipc_time now)
 
     struct ipc_counters:
@@ -144,3 +166,4 @@ cdef extern from "ipsec_core/driver.h" nogil:
     unsigned ipc_counter_count()
     const char *ipc_counter_name(unsigned index)
     const char *ipc_counter_text(unsigned index)
+    const char *ipc_counter_rule(unsigned index)

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from ipaddress import IPv4Address
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ipsec_core.driver.types import Algorithm, Filter, SaInfo, SecurityAssociation, Upcall
+from ipsec_core.driver.types import Address, Algorithm, Filter, SaInfo, SecurityAssociation, Upcall
 
 C_VERSION: str
 BURST_MAX: int
@@ -17,35 +16,44 @@ NO_SA: int
 class Status(IntEnum):
     UNPROCESSED = 0
     PROTECTED = 1
-    EXEMPT = 2
-    PERMITTED = 3
-    NO_FILTER = 4
-    PASSED_THROUGH = 5
-    NOT_IPV4 = 6
-    HELD = 7
-    BLOCKED = 8
-    NOT_HELD = 9
-    NEGOTIATION_FAILED = 10
-    SHOULD_BE_SECURED = 11
-    MALFORMED = 12
-    FRAGMENT = 13
-    BAD_SPI = 14
-    REPLAYED = 15
-    NOT_AUTHENTICATED = 16
-    NOT_DECRYPTED = 17
-    WRONG_SELECTOR = 18
-    SEQUENCE_EXHAUSTED = 19
-    EXPIRED = 20
-    NOT_ENCRYPTED = 21
-    TOO_BIG = 22
+    SOFT = 2
+    EXEMPT = 3
+    PERMITTED = 4
+    NO_FILTER = 5
+    PASSED_THROUGH = 6
+    NOT_IP = 7
+    HELD = 8
+    REASSEMBLING = 9
+    BLOCKED = 10
+    NOT_HELD = 11
+    NEGOTIATION_FAILED = 12
+    SHOULD_BE_SECURED = 13
+    MALFORMED = 14
+    FRAGMENT = 15
+    BAD_SPI = 16
+    REPLAYED = 17
+    NOT_AUTHENTICATED = 18
+    NOT_DECRYPTED = 19
+    WRONG_SELECTOR = 20
+    SEQUENCE_EXHAUSTED = 21
+    EXPIRED = 22
+    NOT_ENCRYPTED = 23
+    EXCEEDS_MTU = 24
+    KEEPALIVE = 25
+    DUMMY = 26
+    TOO_BIG = 27
 
 STATUS_TEXT: dict[Status, str]
 PASSES: frozenset[Status]
 COUNTERS: tuple[tuple[str, str], ...]
+COUNTER_RULES: dict[str, str]
+SERVICES: dict[str, int]
+DF: dict[str, int]
 
 def crypto_backends() -> dict[str, str]: ...
 def algorithms() -> tuple[Algorithm, ...]: ...
-def esp_overhead(mode: Literal["transport", "tunnel"], encryption: str, integrity: str, length: int) -> int: ...
+def key_bytes(sa: SecurityAssociation) -> int: ...
+def overhead(sa: SecurityAssociation, length: int, header: int | None = None) -> int: ...
 
 class Burst:
     def __init__(self, capacity: int = 64, max_packet: int = 2048) -> None: ...
@@ -83,21 +91,29 @@ class Driver:
         hold_packets: int = 0,
         hold_bytes: int = 0,
         cache: bool = True,
+        matcher: bool = True,
         spi_slots: int = 0,
         cache_slots: int = 0,
+        no_default_exempt: int = 0,
+        nat_traversal: bool = False,
+        fragments: int = 0,
     ) -> None: ...
     def set_filters(self, filters: Iterable[Filter]) -> None: ...
     def filter_packets(self) -> list[tuple[int, int]]: ...
     def add_sa(self, sa: SecurityAssociation) -> int: ...
     def delete_sa(self, handle: int) -> None: ...
+    def retire_sa(self, handle: int, hard_time: float) -> None: ...
+    def set_path_mtu(self, handle: int, path_mtu: int) -> None: ...
+    def overhead(self, handle: int, length: int, header: int = 20) -> int: ...
+    def tick(self, now: float) -> float | None: ...
     def sa_info(self, handle: int) -> SaInfo: ...
     def sas(self) -> list[SaInfo]: ...
-    def spi_lookup(self, spi: int, destination: IPv4Address | str, protocol: int = 50) -> int: ...
-    def allocate_spi(self, destination: IPv4Address | str) -> int: ...
+    def spi_lookup(self, spi: int, destination: Address | str, protocol: int = 50) -> int: ...
+    def allocate_spi(self, destination: Address | str) -> int: ...
     def outbound(self, burst: Burst, now: float = 0.0) -> int: ...
     def inbound(self, burst: Burst, now: float = 0.0) -> int: ...
     def upcalls(self) -> list[Upcall]: ...
-    def acquire_failed(self, filter: int, source: IPv4Address | str, destination: IPv4Address | str) -> int: ...
+    def acquire_failed(self, filter: int, source: Address | str, destination: Address | str) -> int: ...
     def release(self, burst: Burst, now: float = 0.0) -> int: ...
     def counters(self) -> dict[str, int]: ...
     def status_counters(self, direction: Literal["out", "in"]) -> dict[str, int]: ...

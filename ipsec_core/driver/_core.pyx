@@ -9,14 +9,15 @@ from libc.string cimport memcpy, memset
 
 import hashlib
 import os
+import warnings
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import numpy as np
 
 from ipsec_core.driver cimport _c
 from ipsec_core.driver.types import Action, Algorithm, SaInfo, Upcall, UpcallKind
-from ipsec_core.errors import DriverError
+from ipsec_core.errors import DriverError, SecurityWarning
 
 C_VERSION = _c.IPC_VERSION.decode()
 BURST_MAX = _c.IPC_BURST_MAX
@@ -27,6 +28,7 @@ Status.__doc__ = "Verdict of a packet; the names and their order come from src_c
 
 STATUS_TEXT = {Status(i): _c.ipc_status_text(i).decode() for i in range(_c.IPC_STATUS_COUNT)}
 PASSES = frozenset(s for s in Status if _c.ipc_status_verdict(s) == _c.IPC_VERDICT_PASS)
+COUNTER_RULES = {_c.ipc_counter_name(i).decode(): _c.ipc_counter_rule(i).decode() for i in range(_c.ipc_counter_count())}
 COUNTERS = tuple((_c.ipc_counter_name(i).decode(), _c.ipc_counter_text(i).decode())
                  for i in range(_c.ipc_counter_count()))
 
@@ -66,11 +68,66 @@ cdef object ranged(str field, object value, object least, object most):
     return value
 
 
-cdef uint32_t address(str field, object value) except? 0:
+cdef _c.ipc_address address(str field, object value) except *:
+    """An address of either family; None: none."""
+    cdef _c.ipc_address out
+    if value is None:
+        out.high = out.low = 0
+        return out
     try:
-        return int(IPv4Address(value))
+        parsed = ip_address(value)
     except ValueError:
-        raise DriverError(f"{field}: {value!r} is not an IPv4 address; accepted: four decimal octets") from None
+        raise DriverError(f"{field}: {value!r} is not an IP address; accepted: an IPv4 or IPv6 address") from None
+    number = int(parsed)
+    if parsed.version == 4:
+        return _c.ipc_address_of_ipv4(number)
+    if parsed.ipv4_mapped is not None or number == 0:
+        raise DriverError(f"{field}: {value!r} is no address of a host; accepted: an IPv4 or IPv6 address")
+    out.high = number >> 64
+    out.low = number & 0xffffffffffffffff
+    return out
+
+
+cdef object address_object(_c.ipc_address a):
+    """The Python object of an address, None for none."""
+    if _c.ipc_address_is_none(a):
+        return None
+    if _c.ipc_address_is_ipv4(a):
+        return IPv4Address(<uint32_t>a.low)
+    return IPv6Address(<object>a.high << 64 | a.low)
+
+
+cdef int read_network(str field, object network, _c.ipc_address *base, _c.ipc_address *mask) except -1:
+    """Network and mask; None: any address of either family. Returns the family, 0 for None."""
+    if network is None:
+        base.high = base.low = mask.high = mask.low = 0
+        return 0
+    number, bits = int(network.network_address), int(network.netmask)
+    if network.version == 4:
+        base[0] = _c.ipc_address_of_ipv4(number)
+        mask.high = 0xffffffffffffffff
+        mask.low = 0xffffffff00000000 | bits
+        return 4
+    base.high, base.low = number >> 64, number & 0xffffffffffffffff
+    mask.high, mask.low = bits >> 64, bits & 0xffffffffffffffff
+    return 6
+
+
+cdef int read_networks(object source, object destination, _c.ipc_address *base, _c.ipc_address *mask,
+                       _c.ipc_address *base2, _c.ipc_address *mask2) except -1:
+    """The family of both, which must be one."""
+    cdef int family = read_network("source", source, base, mask)
+    if read_network("destination", destination, base2, mask2) != family:
+        raise DriverError(f"destination: {destination} does not go with source {source}; accepted: networks of one family, or None twice")
+    return family
+
+
+cdef object network_object(int family, _c.ipc_address base, _c.ipc_address mask):
+    if family == 0:
+        return None
+    if family == 4:
+        return IPv4Network((<uint32_t>base.low, bin(<uint32_t>mask.low).count("1")))
+    return IPv6Network((<object>base.high << 64 | base.low, bin(mask.high).count("1") + bin(mask.low).count("1")))
 
 
 cdef uint64_t nanoseconds(double seconds) except? 0:
@@ -96,31 +153,53 @@ def algorithms():
     records = []
     for name, i in ENCRYPTION.items():
         e = _c.ipc_encryption_info_of(i)
-        integrity = INTEGRITY["none"] if e.icv_length else 1
+        integrity = INTEGRITY["none"] if e.icv_length else INTEGRITY["HMAC-SHA1-96"]
         records.append(Algorithm(name, "encryption", e.key_length, e.salt_length, e.iv_length, e.block_length, e.icv_length,
                                  bool(e.windows_2000), _ranked(i, integrity)))
     for name, i in INTEGRITY.items():
         a = _c.ipc_integrity_info_of(i)
-        records.append(Algorithm(name, "integrity", a.key_length, 0, 0, 1, a.icv_length, bool(a.windows_2000), _ranked(0, i)))
+        records.append(Algorithm(name, "integrity", a.key_length, a.salt_length, a.iv_length, 1, a.icv_length, bool(a.windows_2000),
+                                 _ranked(ENCRYPTION["NULL"], i)))
     return tuple(records)
 
 
 cdef tuple _ranked(int encryption, int integrity):
     cdef unsigned i = 0
+    cdef _c.ipc_crypto_suite suite = _c.ipc_crypto_suite(encryption, integrity, 0, 0)
     ranks = []
     while _c.ipc_crypto_backend(i) != NULL:
-        rank = _c.ipc_crypto_backend(i).rank(<_c.ipc_encryption>encryption, <_c.ipc_integrity>integrity)
+        rank = _c.ipc_crypto_backend(i).rank(&suite)
         if rank > 0:
             ranks.append((-rank, _c.ipc_crypto_backend(i).name.decode()))
         i += 1
     return tuple(name for _, name in sorted(ranks))
 
 
-def esp_overhead(mode, encryption, integrity, length):
-    """Bytes that ESP adds to an IPv4 packet of `length` bytes without options (RFC 2406 2), exact."""
-    return _c.ipc_esp_overhead(<_c.ipc_mode>_mode(mode), <_c.ipc_encryption>_lookup(ENCRYPTION, encryption, "encryption"),
-                               <_c.ipc_integrity>_lookup(INTEGRITY, integrity, "integrity"),
-                               ranged("length", length, 20, _c.IPC_PACKET_MAX))
+def key_bytes(sa):
+    """Bytes that the expanded keys of a SecurityAssociation take in the back end that would serve it."""
+    cdef _c.ipc_sa_config c
+    memset(&c, 0, sizeof(c))
+    keys = _read_sa(&c, sa)
+    cdef _c.ipc_crypto_suite suite = _c.ipc_crypto_suite(c.encryption, c.integrity, c.esn, c.service == _c.IPC_SERVICE_AH)
+    cdef const _c.ipc_crypto_backend_t *backend = _c.ipc_crypto_choose(&suite, NULL)
+    if keys is None or backend == NULL:
+        return 0
+    return backend.key_size(&suite)
+
+
+def overhead(sa, length, header=None):
+    """Bytes that a SecurityAssociation adds to an IP packet of `length` bytes (RFC 2406 2, RFC 4303 2), exact.
+
+    `header` is the length of the packet's IP header with the extension headers that stay outside; by default 20 with IPv4 and
+    40 with IPv6 ends. With SAs around this one, ask `Driver.overhead`.
+    """
+    cdef _c.ipc_sa_config c
+    memset(&c, 0, sizeof(c))
+    _read_sa(&c, sa)
+    if header is None:
+        header = 20 if _c.ipc_address_is_ipv4(c.destination) else 40
+    length = ranged("length", length, 0, _c.IPC_PACKET_MAX)
+    return _c.ipc_overhead(&c, length, ranged("header", header, 0, length))
 
 
 cdef int _lookup(dict table, object name, str what) except -1:
@@ -302,12 +381,8 @@ cdef class Burst:
 
 
 cdef object upcall_record(const _c.ipc_upcall *u):
-    return Upcall(UpcallKind(u.kind), u.time / 1e9, u.sa, u.filter, IPv4Address(u.peer), IPv4Address(u.source),
-                  IPv4Address(u.destination), u.protocol, u.source_port, u.destination_port)
-
-
-cdef object network(uint32_t value, uint32_t mask):
-    return IPv4Network((value, bin(mask).count("1")))
+    return Upcall(UpcallKind(u.kind), u.time / 1e9, u.sa, u.filter, address_object(u.peer), address_object(u.source),
+                  address_object(u.destination), u.protocol, u.source_port, u.destination_port)
 
 
 cdef _c.ipc_sa _handle(object handle):
@@ -316,11 +391,8 @@ cdef _c.ipc_sa _handle(object handle):
 
 
 cdef int _read_filter(_c.ipc_filter *f, object record) except -1:
-    f.source = int(record.source.network_address)
-    f.source_mask = int(record.source.netmask)
-    f.destination = int(record.destination.network_address)
-    f.destination_mask = int(record.destination.netmask)
-    f.tunnel = 0 if record.tunnel is None else address("tunnel", record.tunnel)
+    f.family = read_networks(record.source, record.destination, &f.source, &f.source_mask, &f.destination, &f.destination_mask)
+    f.tunnel = address("tunnel", record.tunnel)
     f.reference = ranged("reference", record.reference, 0, 0xffffffff)
     f.source_port = ranged("source_port", record.source_port, 0, 0xffff)
     f.destination_port = ranged("destination_port", record.destination_port, 0, 0xffff)
@@ -332,17 +404,132 @@ cdef int _read_filter(_c.ipc_filter *f, object record) except -1:
     return 0
 
 
+SERVICES = {"esp": _c.IPC_SERVICE_ESP, "ah": _c.IPC_SERVICE_AH, "none": _c.IPC_SERVICE_SOFT}
+DF = {"copy": _c.IPC_DF_COPY, "set": _c.IPC_DF_SET, "clear": _c.IPC_DF_CLEAR}
+
+cdef dict SERVICE_NAMES = {number: name for name, number in SERVICES.items()}
+
+
+cdef _c.ipc_time _moment(str field, object created, object seconds) except? 0:
+    """Moment of a lifetime that began at `created`, 0 for none."""
+    return nanoseconds(created + ranged(field, seconds, 0, 1e9)) if seconds else 0
+
+
+cdef int _read_ends(_c.ipc_sa_config *c, object sa) except -1:
+    """Ends and selectors."""
+    c.source = address("source", sa.source)
+    c.destination = address("destination", sa.destination)
+    inside = (sa.inner_source, sa.inner_destination)
+    if inside == (None, None) and sa.mode == "transport" and sa.source is not None and sa.destination is not None:
+        hosts = [ip_address(end) for end in (sa.source, sa.destination)]
+        inside = tuple((IPv4Network if host.version == 4 else IPv6Network)(host) for host in hosts)
+    c.family = read_networks(inside[0], inside[1], &c.inner_source, &c.inner_source_mask, &c.inner_destination,
+                             &c.inner_destination_mask)
+    c.original_source = address("original_source", sa.original_source)
+    c.original_destination = address("original_destination", sa.original_destination)
+    if sa.encapsulation is not None:
+        c.encapsulation_source = ranged("encapsulation", sa.encapsulation[0], 1, 0xffff)
+        c.encapsulation_destination = ranged("encapsulation", sa.encapsulation[1], 1, 0xffff)
+    return 0
+
+
+cdef int _read_lifetimes(_c.ipc_sa_config *c, object sa) except -1:
+    c.soft_bytes = ranged("soft_bytes", sa.soft_bytes, 0, 0xffffffffffffffff)
+    c.hard_bytes = ranged("hard_bytes", sa.hard_bytes, 0, 0xffffffffffffffff)
+    if sa.hard_bytes and sa.soft_bytes > sa.hard_bytes:
+        raise DriverError(f"soft_bytes: {sa.soft_bytes} is out of range; accepted: 0 to hard_bytes, {sa.hard_bytes}")
+    if sa.hard_seconds and sa.soft_seconds > sa.hard_seconds:
+        raise DriverError(f"soft_seconds: {sa.soft_seconds} is out of range; accepted: 0 to hard_seconds, {sa.hard_seconds}")
+    c.created = nanoseconds(sa.created)
+    c.soft_time = _moment("soft_seconds", sa.created, sa.soft_seconds)
+    c.hard_time = _moment("hard_seconds", sa.created, sa.hard_seconds)
+    c.idle = _moment("idle_seconds", 0.0, sa.idle_seconds)
+    return 0
+
+
+cdef int _check_integrity(_c.ipc_sa_config *c, object sa) except -1:
+    """That the algorithms go together, with a word about those that should not be used."""
+    cdef _c.ipc_crypto_suite suite = _c.ipc_crypto_suite(c.encryption, c.integrity, c.esn, c.service == _c.IPC_SERVICE_AH)
+    bare = sa.integrity == "none" and _c.ipc_encryption_info_of(c.encryption).icv_length == 0
+    if not _c.ipc_crypto_suite_valid(&suite) or (bare and not sa.allow_unauthenticated):
+        fitting = []
+        for name, number in INTEGRITY.items():
+            suite.integrity = number
+            if _c.ipc_crypto_suite_valid(&suite) and (name != "none" or not bare):
+                fitting.append(name)
+        raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.protocol} {sa.encryption}; accepted: "
+                          + (", ".join(fitting) or "no integrity with this encryption")
+                          + (" (or none with allow_unauthenticated)" if bare and sa.protocol == "esp" else ""))
+    if bare:
+        warnings.warn(f"SA 0x{sa.spi:08x}: ESP {sa.encryption} without integrity; anybody can forge its packets", SecurityWarning,
+                      stacklevel=3)
+    return 0
+
+
+cdef object _read_sa(_c.ipc_sa_config *c, object sa):
+    """Fills the configuration; returns what keeps the key bytes alive, None for a soft SA."""
+    if sa.protocol not in SERVICES:
+        raise DriverError(f"protocol: {sa.protocol!r} is unknown; accepted: {', '.join(SERVICES)}")
+    c.service = SERVICES[sa.protocol]
+    c.direction = _direction(sa.direction)
+    c.mode = _mode(sa.mode)
+    if sa.df not in DF:
+        raise DriverError(f"df: {sa.df!r} is unknown; accepted: {', '.join(DF)}")
+    c.df = DF[sa.df]
+    _read_ends(c, sa)
+    c.source_port = ranged("source_port", sa.source_port, 0, 0xffff)
+    c.destination_port = ranged("destination_port", sa.destination_port, 0, 0xffff)
+    c.protocol = ranged("inner_protocol", sa.inner_protocol, 0, 0xff)
+    c.filter = ranged("filter", sa.filter, 0, 0xffffffff)
+    _read_lifetimes(c, sa)
+    if c.service == _c.IPC_SERVICE_SOFT:
+        return None
+    if not 256 <= sa.spi <= 0xffffffff:
+        raise DriverError(f"spi: {sa.spi} is out of range; accepted: 256 to 4294967295 (RFC 2406 2.1)")
+    c.spi = sa.spi
+    for name in ("source", "destination"):
+        if getattr(sa, name) is None:
+            raise DriverError(f"{name}: missing; accepted: an IPv4 or IPv6 address")
+    c.esn = bool(sa.esn)
+    c.allow_unauthenticated = bool(sa.allow_unauthenticated)
+    c.encryption = _lookup(ENCRYPTION, sa.encryption, "encryption")
+    c.integrity = _lookup(INTEGRITY, sa.integrity, "integrity")
+    _check_integrity(c, sa)
+    keys = (bytes(sa.encryption_key), bytes(sa.integrity_key))
+    wanted = (_c.ipc_encryption_info_of(c.encryption).key_length, _c.ipc_integrity_info_of(c.integrity).key_length)
+    for what, name, key, length in zip(("encryption_key", "integrity_key"), (sa.encryption, sa.integrity), keys, wanted):
+        if len(key) != length:
+            raise DriverError(f"{what}: {len(key)} bytes; accepted: {length} bytes for {name}")
+    if sa.replay_window and (not 32 <= sa.replay_window <= 4096 or sa.replay_window % 32):
+        raise DriverError(f"replay_window: {sa.replay_window} is out of range; accepted: 0, or 32 to 4096 in steps of 32")
+    if sa.esn and sa.direction == "in" and not sa.replay_window:
+        raise DriverError("replay_window: 0 does not go with esn; accepted: 32 to 4096 in steps of 32 (RFC 4303 3.3.3)")
+    c.replay_window = sa.replay_window if sa.direction == "in" else 0
+    if sa.path_mtu and not 68 <= sa.path_mtu <= _c.IPC_PACKET_MAX:
+        raise DriverError(f"path_mtu: {sa.path_mtu} is out of range; accepted: 0, or 68 to {_c.IPC_PACKET_MAX} (bytes)")
+    c.path_mtu = sa.path_mtu
+    c.outer = _handle(sa.outer)
+    c.sequence = ranged("sequence", sa.sequence, 0, 0xffffffffffffffff if sa.esn else 0xffffffff)
+    c.encryption_key = <const uint8_t *>PyBytes_AS_STRING(keys[0])
+    c.integrity_key = <const uint8_t *>PyBytes_AS_STRING(keys[1])
+    c.encryption_key_length = len(keys[0])
+    c.integrity_key_length = len(keys[1])
+    return keys
+
+
 cdef class Driver:
     """The IPsec driver of one computer (RFC 2401; KB 257225).
 
     `sa_hash_size` and `cache_size` are the registry's SAHashSize and CacheSize in KB (64..1024). `seed` (int or bytes) makes table hashes and IVs
     reproducible; without it they come from the operating system. `backend` names the crypto back end, None takes the fastest for each
-    SA. `hold_packets` may wait for one negotiation. `cache=False` walks the filters for every packet. `spi_slots` and `cache_slots` override the
-    table sizes. A driver belongs to one thread at a time; bursts run without the GIL.
+    SA. `hold_packets` may wait for one negotiation. `cache=False` asks the filters for every packet, `matcher=False` walks them one by
+    one. `spi_slots` and `cache_slots` override the table sizes. `no_default_exempt` is the registry's NoDefaultExempt (0..3, KB 253169).
+    `nat_traversal`: UDP port 4500 carries IKE and ESP (RFC 3948). `fragments` IPsec datagrams are put together at once (default 16).
+    A driver belongs to one thread at a time; bursts run without the GIL.
     """
 
     def __cinit__(self, sa_hash_size=64, cache_size=64, *, seed=None, backend=None, hold_packets=0, hold_bytes=0,
-                  cache=True, spi_slots=0, cache_slots=0):
+                  cache=True, matcher=True, spi_slots=0, cache_slots=0, no_default_exempt=0, nat_traversal=False, fragments=0):
         cdef _c.ipc_driver_config config
         memset(&config, 0, sizeof(config))
         for name, value in (("SAHashSize", sa_hash_size), ("CacheSize", cache_size)):
@@ -355,6 +542,10 @@ cdef class Driver:
         config.hold_packets = ranged("hold_packets", hold_packets, 0, 0xffffffff)
         config.hold_bytes = ranged("hold_bytes", hold_bytes, 0, 1 << 26)
         config.cache_off = not cache
+        config.matcher_off = not matcher
+        config.no_default_exempt = ranged("NoDefaultExempt", no_default_exempt, 0, 3)
+        config.nat_traversal = bool(nat_traversal)
+        config.fragments = ranged("fragments", fragments, 0, 256)
         config.spi_slots = spi_slots
         config.cache_slots = ranged("cache_slots", cache_slots, 0, 1 << 26)
         if seed is None:
@@ -417,54 +608,45 @@ cdef class Driver:
         cdef _c.ipc_sa_config c
         cdef _c.ipc_sa handle
         memset(&c, 0, sizeof(c))
-        if sa.protocol != "esp":
-            raise DriverError(f"protocol: {sa.protocol!r} is unknown; accepted: esp")
-        c.direction = _direction(sa.direction)
-        c.mode = _mode(sa.mode)
-        c.encryption = _lookup(ENCRYPTION, sa.encryption, "encryption")
-        c.integrity = _lookup(INTEGRITY, sa.integrity, "integrity")
-        if not 256 <= sa.spi <= 0xffffffff:
-            raise DriverError(f"spi: {sa.spi} is out of range; accepted: 256 to 4294967295 (RFC 2406 2.1)")
-        c.spi = sa.spi
-        c.source = address("source", sa.source)
-        c.destination = address("destination", sa.destination)
-        whole = sa.mode == "tunnel"
-        source = sa.inner_source or IPv4Network("0.0.0.0/0" if whole else (c.source, 32))
-        destination = sa.inner_destination or IPv4Network("0.0.0.0/0" if whole else (c.destination, 32))
-        c.inner_source = int(source.network_address)
-        c.inner_source_mask = int(source.netmask)
-        c.inner_destination = int(destination.network_address)
-        c.inner_destination_mask = int(destination.netmask)
-        c.source_port = ranged("source_port", sa.source_port, 0, 0xffff)
-        c.destination_port = ranged("destination_port", sa.destination_port, 0, 0xffff)
-        c.protocol = ranged("inner_protocol", sa.inner_protocol, 0, 0xff)
-        c.filter = ranged("filter", sa.filter, 0, 0xffffffff)
-        keys = (bytes(sa.encryption_key), bytes(sa.integrity_key))
-        wanted = (_c.ipc_encryption_info_of(c.encryption).key_length, _c.ipc_integrity_info_of(c.integrity).key_length)
-        for what, name, key, length in zip(("encryption_key", "integrity_key"), (sa.encryption, sa.integrity), keys, wanted):
-            if len(key) != length:
-                raise DriverError(f"{what}: {len(key)} bytes; accepted: {length} bytes for {name}")
-        if (_c.ipc_encryption_info_of(c.encryption).icv_length == 0) == (sa.integrity == "none"):
-            raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.encryption}; accepted: "
-                              + (", ".join(n for n in INTEGRITY if n != "none") if sa.integrity == "none" else "none"))
-        if sa.replay_window and (not 32 <= sa.replay_window <= 4096 or sa.replay_window % 32):
-            raise DriverError(f"replay_window: {sa.replay_window} is out of range; accepted: 0, or 32 to 4096 in steps of 32")
-        c.replay_window = sa.replay_window if sa.direction == "in" else 0
-        c.soft_bytes = ranged("soft_bytes", sa.soft_bytes, 0, 0xffffffffffffffff)
-        c.hard_bytes = ranged("hard_bytes", sa.hard_bytes, 0, 0xffffffffffffffff)
-        if sa.hard_bytes and sa.soft_bytes > sa.hard_bytes:
-            raise DriverError(f"soft_bytes: {sa.soft_bytes} is out of range; accepted: 0 to hard_bytes, {sa.hard_bytes}")
-        c.sequence = ranged("sequence", sa.sequence, 0, 0xffffffff)
-        c.encryption_key = <const uint8_t *>PyBytes_AS_STRING(keys[0])
-        c.integrity_key = <const uint8_t *>PyBytes_AS_STRING(keys[1])
-        c.encryption_key_length = len(keys[0])
-        c.integrity_key_length = len(keys[1])
+        keys = _read_sa(&c, sa)
         self.enter()
         try:
             check(_c.ipc_sa_add(self.c, &c, &handle), f"SA 0x{sa.spi:08x}")
         finally:
             self.leave()
+        del keys
         return handle
+
+    def retire_sa(self, handle, double hard_time):
+        """The SA lives until `hard_time` (seconds) at the latest and asks for no successor: the overlap after a rekey."""
+        cdef uint64_t moment = nanoseconds(hard_time)
+        self.enter()
+        try:
+            check(_c.ipc_sa_retire(self.c, _handle(handle), moment), f"SA handle {handle:#x}")
+        finally:
+            self.leave()
+
+    def set_path_mtu(self, handle, path_mtu):
+        """Path MTU of an outbound SA in bytes, 0: not known (RFC 2401 6.1.2)."""
+        path_mtu = ranged("path_mtu", path_mtu, 0, _c.IPC_PACKET_MAX)
+        self.enter()
+        try:
+            check(_c.ipc_sa_set_path_mtu(self.c, _handle(handle), path_mtu), f"SA handle {handle:#x}, path MTU {path_mtu}")
+        finally:
+            self.leave()
+
+    def overhead(self, handle, length, header=20):
+        """Bytes that an SA and those around it add to an IP packet of `length` bytes, of which `header` stay outside; exact."""
+        length = ranged("length", length, 0, _c.IPC_PACKET_MAX)
+        return _c.ipc_sa_overhead(self.c, _handle(handle), length, ranged("header", header, 0, length))
+
+    def tick(self, double now):
+        """Looks after lifetimes in seconds and idle timers; returns when to call again (seconds), None: nothing is due."""
+        cdef uint64_t moment = nanoseconds(now)
+        self.enter()
+        cdef uint64_t next_one = _c.ipc_driver_tick(self.c, moment)
+        self.leave()
+        return None if next_one == 0xffffffffffffffff else next_one / 1e9
 
     def delete_sa(self, handle):
         """Deletes an SA; its keys are wiped. A handle of an SA that is gone raises DriverError."""
@@ -479,13 +661,13 @@ cdef class Driver:
         cdef _c.ipc_sa_info s
         check(_c.ipc_sa_info_of(self.c, _handle(handle), &s), f"SA handle {handle:#x}")
         return SaInfo(s.handle, <uint32_t>s.handle, "out" if s.config.direction == _c.IPC_OUTBOUND else "in",
-                      "tunnel" if s.config.mode == _c.IPC_TUNNEL else "transport", s.config.spi,
-                      IPv4Address(s.config.source), IPv4Address(s.config.destination),
-                      network(s.config.inner_source, s.config.inner_source_mask),
-                      network(s.config.inner_destination, s.config.inner_destination_mask), s.config.protocol,
+                      "tunnel" if s.config.mode == _c.IPC_TUNNEL else "transport", SERVICE_NAMES[s.config.service], s.config.spi,
+                      address_object(s.config.source), address_object(s.config.destination),
+                      network_object(s.config.family, s.config.inner_source, s.config.inner_source_mask),
+                      network_object(s.config.family, s.config.inner_destination, s.config.inner_destination_mask), s.config.protocol,
                       s.config.source_port, s.config.destination_port, ENCRYPTION_NAMES[s.config.encryption],
                       INTEGRITY_NAMES[s.config.integrity], s.backend.decode(), s.config.filter, s.packets, s.bytes,
-                      s.sequence, s.dropped, s.lost)
+                      s.sequence, s.dropped, s.lost, s.last / 1e9, bool(s.expired))
 
     def sas(self):
         """SaInfo of all SAs, in the order of their indices."""
@@ -524,11 +706,11 @@ cdef class Driver:
         return passed
 
     def outbound(self, Burst burst, double now=0.0):
-        """Runs IPv4 packets from the host through the driver, in place; returns how many may be sent. `now` in seconds."""
+        """Runs IP packets from the host through the driver, in place; returns how many may be sent. `now` in seconds."""
         return self._run(burst, now, True)
 
     def inbound(self, Burst burst, double now=0.0):
-        """Runs IPv4 packets from the network through the driver, in place; returns how many go up. `now` in seconds."""
+        """Runs IP packets from the network through the driver, in place; returns how many go up. `now` in seconds."""
         return self._run(burst, now, False)
 
     def upcalls(self):
@@ -545,7 +727,8 @@ cdef class Driver:
 
     def acquire_failed(self, uint32_t filter, source, destination):
         """The negotiation for a flow failed: drops its waiting packets and returns how many."""
-        cdef uint32_t here = address("source", source), there = address("destination", destination)
+        cdef _c.ipc_address here = address("source", source)
+        cdef _c.ipc_address there = address("destination", destination)
         self.enter()
         cdef uint32_t dropped = _c.ipc_acquire_failed(self.c, filter, here, there)
         self.leave()

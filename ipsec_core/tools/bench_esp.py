@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from ipsec_core.driver import Action, Burst, Driver, Filter, SecurityAssociation, esp_overhead
+from ipsec_core.driver import Action, Burst, Driver, Filter, SecurityAssociation, overhead
 from ipsec_core.driver._peer import PEERS, peer_seconds, round_trips
 from ipsec_core.errors import DriverError
 
@@ -119,7 +119,7 @@ class EspLoop:
         self._key = source.randbytes(suite.key_length)
         self._integrity_key = source.randbytes(suite.integrity_key_length)
         self._packets = [_packet(size, flow, source) for flow in range(PACKETS)]
-        self._text_length = size + esp_overhead("tunnel", suite.encryption, suite.integrity, size) - _around(suite)
+        self._text_length = size + overhead(self._association("out"), size) - _around(suite)
         self._burst = Burst(PACKETS, max(size, 2048))
         self._sender = Driver(seed=1)
         self._sender.set_filters([Filter(1, "out", Action.NEGOTIATE, tunnel=IPv4Address(_ENDS[1]))])

@@ -223,13 +223,13 @@ def test_cache_equals_walk(seed: int) -> None:
 
 def test_the_scripts_reach_every_decision() -> None:
     seen = sum((play(seed, 100) for seed in range(100, 110)), Counter())
-    assert seen.keys() == {*PASSES, *DROPPED} - {Status.NOT_IPV4}
+    assert seen.keys() == {*PASSES, *DROPPED} - {Status.NOT_IP}
     assert min(seen.values()) > 20
 
 
 def walk_count(driver: Driver) -> list[int]:
     """Packets that were neither exempt nor malformed, so that the filters were asked for them."""
-    unasked = ("EXEMPT", "MALFORMED", "NOT_IPV4")
+    unasked = ("EXEMPT", "MALFORMED", "NOT_IP")
     return [
         sum(n for name, n in driver.status_counters(direction).items() if name not in unasked)
         for direction in ("out", "in")

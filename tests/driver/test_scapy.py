@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from driver_kit import ENCRYPTIONS, GATEWAY_A, GATEWAY_B, KEYS, MODES, SHA1_KEY, SPI, ip, receiver, run, sender, twin
+from driver_kit import ENCRYPTIONS, GATEWAY_A, GATEWAY_B, KEYS, MODES, SHA1_KEY, SPI, ip, receiver, run, sa, sender, twin
 
-from ipsec_core import Driver, Status, crypto_backends, esp_overhead
+from ipsec_core import Driver, Status, crypto_backends, overhead
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -57,7 +57,7 @@ def test_scapy_opens_what_the_driver_seals(encryption: str, mode: Any, scapy_sa:
     sealed = protect(sender(encryption, mode, driver={"backend": FAST}))
     for clear, protected in zip(packets(), sealed, strict=True):
         assert bytes(scapy_sa.decrypt(IP(protected))) == clear
-        assert len(protected) - len(clear) == esp_overhead(mode, encryption, integrity(encryption), len(clear))
+        assert len(protected) - len(clear) == overhead(sa("out", encryption, mode), len(clear))
 
 
 def test_the_driver_opens_what_scapy_seals(encryption: str, mode: Any, scapy_sa: Any) -> None:

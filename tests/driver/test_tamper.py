@@ -34,7 +34,7 @@ def expected(packet: bytes, bit: int, edge: int) -> set[Status]:
     byte = bit // 8
     if byte == 0:
         if bit < 4:
-            return {Status.NOT_IPV4}
+            return {Status.NOT_IP}
         # A shorter header is none; a longer one takes the SPI from further on, or reaches past the end.
         return {Status.MALFORMED} if flip(packet, bit)[0] % 16 < 5 else {Status.BAD_SPI, Status.MALFORMED}
     if byte in (2, 3):

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 
-from crypto_oracle import ROOM, SUITES, Packet, Suite  # noqa: E402
+from crypto_oracle import ROOM, SUITES, Packet, Suite
 
 SOURCES = Path(__file__).resolve().parents[2] / "src_c"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
@@ -158,7 +158,9 @@ class Library:
             found.append(pointer.contents)
         return found
 
-    def choose(self, encryption: int, integrity: int, esn: int = 0, ah: int = 0, name: bytes | None = None) -> str | None:
+    def choose(
+        self, encryption: int, integrity: int, esn: int = 0, ah: int = 0, name: bytes | None = None
+    ) -> str | None:
         pointer = self.c.ipc_crypto_choose(CSuite(encryption, integrity, esn, ah), name)
         return pointer.contents.name.decode() if pointer else None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from crypto_oracle import SUITES, Packet, Suite, cbc, suite_named
+from crypto_oracle import SUITES, Packet, Suite
 
 
 def secrets_of(r: random.Random, suite: Suite, count: int) -> list[tuple[bytes, bytes]]:

@@ -19,7 +19,7 @@ enum ipc_mode { IPC_TRANSPORT, IPC_TUNNEL };
 enum ipc_action { IPC_PERMIT, IPC_BLOCK, IPC_NEGOTIATE, IPC_PASSTHROUGH };
 /* What an SA does. SOFT: nothing, the packets go in clear; the peer does not speak IKE and the policy allows
  * that (KB 257225: security "None"). */
-enum ipc_service { IPC_ESP, IPC_AH, IPC_SOFT };
+enum ipc_service { IPC_SERVICE_ESP, IPC_SERVICE_AH, IPC_SERVICE_SOFT };
 /* The DF bit of an outer IPv4 header (RFC 2401 6.1). */
 enum ipc_df { IPC_DF_COPY, IPC_DF_SET, IPC_DF_CLEAR };
 
