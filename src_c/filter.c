@@ -79,6 +79,10 @@ static struct ipc_decision resolve(const ipc_driver *d, enum ipc_direction direc
     return none;
 }
 
+static int same_words(struct ipc_words a, struct ipc_words b) {
+    return a.addresses == b.addresses && a.rest == b.rest;
+}
+
 static void remember_miss(ipc_driver *d, const struct ipc_cache_entry *e, int same) {
     d->counters.cache_misses++;
     if ((e->generation | 1) == (d->generation | 1))
@@ -101,10 +105,6 @@ static struct ipc_decision decide_ipv4(ipc_driver *d, enum ipc_direction directi
 static uint64_t fold_address(const ipc_driver *d, ipc_address a) {
     unsigned __int128 product = (unsigned __int128)(a.high ^ d->seed[0]) * (a.low ^ d->seed[1]);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static int same_words(struct ipc_words a, struct ipc_words b) {
-    return a.addresses == b.addresses && a.rest == b.rest;
 }
 
 static struct ipc_decision decide_ipv6(ipc_driver *d, enum ipc_direction direction,

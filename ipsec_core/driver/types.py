@@ -36,8 +36,8 @@ class Filter:
     """One directional filter of the driver; the list that holds it is walked in order (KB 257225; RFC 2401 4.4.1).
 
     Ports 0 and protocol 0 mean any. `reference` is the caller's number for the filter, unique within the list; SAs name
-    their filter by it. `tunnel` is the tunnel endpoint, None for transport mode. Source and destination are of one family, or
-    both None: any address of either family.
+    their filter by it. `tunnel` is the tunnel endpoint, None for transport mode. Source and destination are of one
+    family, or both None: any address of either family.
     """
 
     reference: int
@@ -55,20 +55,20 @@ class Filter:
 class SecurityAssociation:
     """A security association as it is handed to the driver (RFC 2401 4.4.3).
 
-    `protocol` "none" is a soft SA: its packets go in clear, with an entry (KB 257225). Keys are bytes of the length that the
-    algorithm wants (`ipsec_core.algorithms()`); for AES-GCM, AES-CTR, ChaCha20-Poly1305 and AES-GMAC key and 4-byte salt one
-    after the other (RFC 4106 8.1). `source` and `destination` are the ends of the IPsec packets; the `inner_` selectors,
-    protocol and ports limit what the SA may carry, in the SA's own direction.
+    `protocol` "none" is a soft SA: its packets go in clear, with an entry (KB 257225). Keys are bytes of the length
+    that the algorithm wants (`ipsec_core.algorithms()`); for AES-GCM, AES-CTR, ChaCha20-Poly1305 and AES-GMAC key and
+    4-byte salt one after the other (RFC 4106 8.1). `source` and `destination` are the ends of the IPsec packets; the
+    `inner_` selectors, protocol and ports limit what the SA may carry, in the SA's own direction.
 
-    `filter`: reference of the filter that an outbound or soft SA serves. `replay_window` (inbound): 32..4096 in steps of 32,
-    0: no check. `esn`: 64-bit sequence numbers (RFC 4303 2.2.1). `encapsulation`: source and destination port of ESP in UDP
-    (RFC 3948); `original_source` and `original_destination`: the addresses of the peer's packets before the NAT (NAT-OA).
-    `outer`: handle of the SA around this one (bundles and nested SAs, RFC 2401 4.3). `df`: the DF bit of the outer header.
-    `path_mtu`: bytes of the largest IPsec packet that the path takes, 0: not known. `allow_unauthenticated` must be True for
-    ESP without integrity, which is open to forgery.
+    `filter`: reference of the filter that an outbound or soft SA serves. `replay_window` (inbound): 32..4096 in steps
+    of 32, 0: no check. `esn`: 64-bit sequence numbers (RFC 4303 2.2.1). `encapsulation`: source and destination port of
+    ESP in UDP (RFC 3948); `original_source` and `original_destination`: the addresses of the peer's packets before the
+    NAT (NAT-OA). `outer`: handle of the SA around this one (bundles and nested SAs, RFC 2401 4.3). `df`: the DF bit of
+    the outer header. `path_mtu`: bytes of the largest IPsec packet that the path takes, 0: not known.
+    `allow_unauthenticated` must be True for ESP without integrity, which is open to forgery.
 
-    Lifetimes: bytes carried before padding; seconds from `created` (seconds on the driver's clock); 0: none. `sequence`:
-    last number used (out) or seen (in).
+    Lifetimes: bytes carried before padding; seconds from `created` (seconds on the driver's clock); 0: none.
+    `sequence`: last number used (out) or seen (in).
     """
 
     direction: Literal["out", "in"]
@@ -109,8 +109,9 @@ class SecurityAssociation:
 class SaInfo:
     """What the driver says of an SA.
 
-    `sequence` is the last number used, or the right edge of the replay window; `last` the time of the last packet (or of the
-    creation) in seconds. Addresses are None where a soft SA has none, selectors None: any address of either family.
+    `sequence` is the last number used, or the right edge of the replay window; `last` the time of the last packet (or
+    of the creation) in seconds. Addresses are None where a soft SA has none, selectors None: any address of either
+    family.
     """
 
     handle: int

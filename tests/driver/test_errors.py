@@ -175,5 +175,5 @@ def test_other_calls() -> None:
     for length in (-1, 65536):
         with pytest.raises(DriverError, match=f"^length: {length} is out of range; accepted: 0 to 65535$"):
             overhead(sa("out"), length)
-    with pytest.raises(DriverError, match="^header: 101 is out of range; accepted: 0 to 100$"):
+    with pytest.raises(DriverError, match=r"^header: 101 is out of range; accepted: 0 to 100$"):
         overhead(sa("out"), 100, 101)

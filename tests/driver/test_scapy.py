@@ -7,7 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from driver_kit import ENCRYPTIONS, GATEWAY_A, GATEWAY_B, KEYS, MODES, SHA1_KEY, SPI, ip, receiver, run, sa, sender, twin
+from driver_kit import (
+    ENCRYPTIONS,
+    GATEWAY_A,
+    GATEWAY_B,
+    KEYS,
+    MODES,
+    SHA1_KEY,
+    SPI,
+    ip,
+    receiver,
+    run,
+    sa,
+    sender,
+    twin,
+)
 
 from ipsec_core import Driver, Status, crypto_backends, overhead
 
