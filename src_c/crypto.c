@@ -62,15 +62,15 @@ const struct ipc_crypto_backend *ipc_crypto_choose(const struct ipc_crypto_suite
 }
 
 int ipc_equal(const uint8_t *a, const uint8_t *b, size_t length) {
-    uint32_t difference = 0;
-    for (; length >= 4; a += 4, b += 4, length -= 4) {
-        uint32_t x, y;
-        memcpy(&x, a, 4);
-        memcpy(&y, b, 4);
+    uint64_t difference = 0;
+    for (; length >= 8; a += 8, b += 8, length -= 8) {
+        uint64_t x, y;
+        memcpy(&x, a, 8);
+        memcpy(&y, b, 8);
         difference |= x ^ y;
     }
     for (; length; a++, b++, length--)
-        difference |= *a ^ *b;
+        difference |= (uint64_t)(*a ^ *b);
     /* Without this the compiler may see that any difference decides, and leave the loop early. */
     __asm__ volatile("" : "+r"(difference));
     return difference == 0;

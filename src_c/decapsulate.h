@@ -24,10 +24,10 @@ static inline int64_t ipc_strip_trailer(const struct ipc_crypto_op *op) {
     uint32_t payload = op->text_length - IPC_ESP_TRAILER - pad;
     if (IPC_LIKELY(pad < 8)) {
         /* The last 8 bytes in front of the pad length; an ESP header is before the text at least. */
-        uint64_t wanted =
-            UINT64_C(0x0102030405060708) >> (8 * (8 - pad) & 63) & ((UINT64_C(1) << 8 * pad) - 1);
+        static const uint64_t wanted[8] = {0,          0x01,         0x0102,         0x010203,
+                                           0x01020304, 0x0102030405, 0x010203040506, 0x01020304050607};
         uint64_t found = ipc_load64(op->text + op->text_length - IPC_ESP_TRAILER - 8);
-        return ((found & ((UINT64_C(1) << 8 * pad) - 1)) ^ wanted) ? -1 : (int64_t)payload;
+        return ((found & ((UINT64_C(1) << 8 * pad) - 1)) ^ wanted[pad]) ? -1 : (int64_t)payload;
     }
     uint8_t wrong = 0;
     for (uint32_t i = 0; i < pad; i++)

@@ -42,7 +42,7 @@ static inline enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32
     uint8_t *packet = ipc_burst_packet(b, i);
     uint32_t length = b->length[i] - at;
     uint8_t *ipsec = packet + at;
-    struct ipc_crypto_op *op = &d->ops[k];
+    struct ipc_crypto_op *restrict op = &d->ops[k];
     b->sa[i] = index;
     uint32_t low;
     if (IPC_LIKELY(protocol == IPC_PROTO_ESP)) {
@@ -210,15 +210,15 @@ static inline int plain_inside(const struct ipc_burst *b, uint32_t i, const stru
 }
 
 struct tally {
-    uint64_t confidential, authenticated;
-    unsigned again; /* packets whose next SA is to be asked */
+    uint64_t both, confidential, authenticated; /* bytes: `both` are confidential and authenticated */
+    unsigned again;                             /* packets whose next SA is to be asked */
 };
 
-static inline enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k,
-                                     unsigned level, struct tally *tally) {
+static inline __attribute__((always_inline)) enum ipc_status
+commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k, unsigned level, struct tally *tally) {
     uint32_t index = d->op_sa[k];
     struct ipc_sa_hot *sa = ipc_hot(d, index);
-    const struct ipc_crypto_op *op = &d->ops[k];
+    const struct ipc_crypto_op *restrict op = &d->ops[k];
     int ah = sa->service == IPC_SERVICE_AH;
     if (IPC_UNLIKELY(ah)) ipc_ah_restore(ipc_burst_packet(b, i), &d->ah[k]);
     const uint8_t *ipsec = ipc_burst_packet(b, i) + d->op_at[k];
@@ -253,11 +253,20 @@ static inline enum ipc_status commit(ipc_driver *d, struct ipc_burst *b, uint32_
     sa->bytes = bytes;
     sa->last = b->time[i];
     sa->got.packets++;
-    tally->confidential += sa->confidential ? carried : 0;
-    tally->authenticated += sa->authenticated ? carried : 0;
+    if (IPC_LIKELY(sa->confidential & sa->authenticated)) {
+        tally->both += carried;
+    } else {
+        tally->confidential += sa->confidential ? carried : 0;
+        tally->authenticated += sa->authenticated ? carried : 0;
+    }
     if (IPC_UNLIKELY(!sa->authenticated)) d->counters.unauthenticated_packets++;
     if (IPC_UNLIKELY(again.sa != IPC_NO_SA)) d->again[tally->again++] = again;
     return IPC_PROTECTED;
+}
+
+static enum ipc_status commit_again(ipc_driver *d, struct ipc_burst *b, unsigned k, unsigned level,
+                                    struct tally *tally) {
+    return commit(d, b, d->op_packet[k], k, level, tally);
 }
 
 /* See the rules beside the counters (driver.h). */
@@ -284,7 +293,7 @@ static void iterate(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
         }
         ipc_crypt(d, ops, IPC_INBOUND);
         for (unsigned k = 0; k < ops; k++)
-            b->status[d->op_packet[k]] = (uint8_t)commit(d, b, d->op_packet[k], k, level, tally);
+            b->status[d->op_packet[k]] = (uint8_t)commit_again(d, b, k, level, tally);
     }
 }
 
@@ -304,8 +313,8 @@ uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
         b->status[d->op_packet[k]] = (uint8_t)commit(d, b, d->op_packet[k], k, 0, &tally);
     if (IPC_UNLIKELY(tally.again)) iterate(d, b, &tally);
     d->counters.packets_inbound += b->count;
-    d->counters.confidential_bytes_received += tally.confidential;
-    d->counters.authenticated_bytes_received += tally.authenticated;
+    d->counters.confidential_bytes_received += tally.confidential + tally.both;
+    d->counters.authenticated_bytes_received += tally.authenticated + tally.both;
     uint32_t passed = ipc_count_verdicts(b, d->counters.status_inbound);
     if (passed < b->count)
         for (uint32_t i = 0; i < b->count; i++)

@@ -20,6 +20,10 @@ struct ipc_suite {
     struct ipc_crypto_suite crypto;
 };
 
+/* Kinds of outbound SAs for which the loop is compiled on its own: ESP with cipher and ICV, and nothing else
+ * that asks for a decision (no UDP, no AH, no SA around, DF as in the packet, no path MTU). */
+enum ipc_shape { IPC_SHAPE_ANY, IPC_SHAPE_TUNNEL4, IPC_SHAPE_TRANSPORT };
+
 /*
  * What packets touch of an SA: two lines that the loops only read, one that they write. The control record
  * (struct ipc_sa_ctl) stays cold.
@@ -50,7 +54,8 @@ struct ipc_sa_hot {
             uint8_t headers[48];
             uint32_t header_sum; /* of the constant words of an IPv4 outer header */
             uint32_t path_mtu;
-            uint64_t zero;
+            uint8_t shape; /* enum ipc_shape */
+            uint8_t zero[7];
         } out;
         struct {
             struct ipc_words value, mask;
@@ -273,7 +278,8 @@ static inline uint32_t ipc_count_verdicts(const struct ipc_burst *b, uint64_t *c
 
 /* sa_setup.c */
 int ipc_sa_check(const ipc_driver *d, const struct ipc_sa_config *config);
-void ipc_sa_fill(const ipc_driver *d, struct ipc_sa_hot *hot, const struct ipc_sa_config *config);
+void ipc_sa_fill(struct ipc_sa_hot *hot, const struct ipc_sa_config *config);
+void ipc_sa_set_path_mtu_hot(struct ipc_sa_hot *hot, uint32_t path_mtu);
 
 /* What the SPI table keeps of a destination. */
 static inline uint32_t ipc_spi_word(const ipc_driver *d, ipc_address a) {

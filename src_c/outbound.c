@@ -12,7 +12,7 @@ static const uint8_t padding[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 1
 
 /* What a burst adds up before it goes to the counters. */
 struct tally {
-    uint64_t confidential, authenticated;
+    uint64_t both, confidential, authenticated; /* bytes: `both` are confidential and authenticated */
     unsigned ops;
     unsigned special; /* packets that are not done once they are encrypted */
 };
@@ -47,11 +47,11 @@ static inline enum ipc_status reserve(ipc_driver *d, struct ipc_sa_hot *sa, uint
 
 /* RFC 2401 5.1.2: type of service and DF come from the packet inside, the rest from the SA. */
 static inline void outer_ipv4(ipc_driver *d, const struct ipc_sa_hot *sa, uint8_t *start,
-                              const uint8_t *inner, uint32_t total) {
+                              const uint8_t *inner, uint32_t total, int any) {
     int v4 = inner[0] >> 4 == 4;
     uint32_t tos = v4 ? inner[1] : (uint32_t)(ipc_load16(inner) >> 4 & 0xff);
     uint32_t df = v4 ? ipc_load16(inner + 6) & IPC_FRAGMENT_DF : IPC_FRAGMENT_DF;
-    if (IPC_UNLIKELY(sa->df != IPC_DF_COPY)) df = sa->df == IPC_DF_SET ? IPC_FRAGMENT_DF : 0;
+    if (any && sa->df != IPC_DF_COPY) df = sa->df == IPC_DF_SET ? IPC_FRAGMENT_DF : 0;
     uint32_t id = ++d->packet_id;
     uint32_t sum = sa->out.header_sum + tos + total + id + df;
     sum = (sum & 0xffff) + (sum >> 16);
@@ -77,10 +77,12 @@ static void udp_header(const struct ipc_sa_hot *sa, uint8_t *udp, uint32_t lengt
 /* IP headers in front of the IPsec header, outer or moved; `protocol` is what follows them. Returns what the
  * IPsec header names as its next one. */
 static inline uint8_t put_headers(ipc_driver *d, const struct ipc_sa_hot *sa, uint8_t *start, uint8_t *packet,
-                                  const struct place *place, uint8_t protocol, uint32_t total) {
-    if (sa->outer_header == IPC_IPV4_HEADER) {
-        outer_ipv4(d, sa, start, packet, total);
-    } else if (sa->outer_header) {
+                                  const struct place *place, uint8_t protocol, uint32_t total,
+                                  uint32_t outer_header, int any) {
+    uint8_t family = packet[0] >> 4; /* before it may be written over */
+    if (outer_header == IPC_IPV4_HEADER) {
+        outer_ipv4(d, sa, start, packet, total, any);
+    } else if (outer_header) {
         outer_ipv6(sa, start, packet, total);
     } else {
         uint8_t next_header = packet[place->next];
@@ -88,7 +90,7 @@ static inline uint8_t put_headers(ipc_driver *d, const struct ipc_sa_hot *sa, ui
         ipc_finish_header(start, place->header, place->next, protocol, total);
         return next_header;
     }
-    return packet[0] >> 4 == 4 ? IPC_PROTO_IPV4 : IPC_PROTO_IPV6;
+    return family == 4 ? IPC_PROTO_IPV4 : IPC_PROTO_IPV6;
 }
 
 /* RFC 2402 3.3: the header with a zero ICV; what may change on the way is hidden until the ICV is computed.
@@ -112,73 +114,99 @@ static enum ipc_status put_ah(ipc_driver *d, struct ipc_sa_hot *sa, uint8_t *sta
 }
 
 /* RFC 2406 2: all but the encryption. */
-static inline void put_esp(const struct ipc_sa_hot *sa, uint8_t *esp, uint32_t carried, uint32_t pad,
-                           uint8_t next_header, struct ipc_crypto_op *op) {
-    ipc_store64(esp, (uint64_t)sa->spi << 32 | (uint32_t)sa->sent.sequence);
+static inline void put_esp(const struct ipc_sa_hot *sa, uint8_t *esp, uint64_t number, uint32_t carried,
+                           uint32_t pad, uint8_t next_header, struct ipc_crypto_op *restrict op) {
+    const uint32_t iv_length = sa->iv_length;
+    ipc_store64(esp, (uint64_t)sa->spi << 32 | (uint32_t)number);
     op->aad = esp;
     op->iv = esp + IPC_ESP_HEADER;
-    op->text = op->iv + sa->iv_length;
+    uint8_t *text = esp + IPC_ESP_HEADER + iv_length, *trailer = text + carried;
+    op->text = text;
     op->text_length = carried + pad + IPC_ESP_TRAILER;
-    op->icv = op->text + op->text_length;
+    op->icv = trailer + pad + IPC_ESP_TRAILER;
     /* A number that never repeats under the key; see crypto.h for what each mode makes of it. */
-    if (sa->iv_length) {
-        ipc_store64(op->iv, sa->sent.sequence);
-        if (sa->iv_length > 8) ipc_store64(op->iv + 8, 0);
+    if (iv_length) {
+        ipc_store64(esp + IPC_ESP_HEADER, number);
+        if (iv_length > 8) ipc_store64(esp + IPC_ESP_HEADER + 8, 0);
     }
-    uint8_t *trailer = op->text + carried;
     memcpy(trailer, padding, sizeof padding);
     trailer[pad] = (uint8_t)pad;
     trailer[pad + 1] = next_header;
 }
 
-/* Builds the IPsec packet around the packet, in place, and its operation. */
-static inline enum ipc_status encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
-                                          const struct place *place, struct tally *tally) {
+/*
+ * Builds the IPsec packet around the packet, in place, and its operation. `shape` is a constant wherever this
+ * is compiled in, so that what it decides is decided once.
+ */
+static inline __attribute__((always_inline)) enum ipc_status
+encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, const struct place *place,
+            struct tally *tally, enum ipc_shape shape) {
     struct ipc_sa_hot *sa = ipc_hot(d, index);
+    const int any = shape == IPC_SHAPE_ANY;
+    const uint32_t outer_header = any ? sa->outer_header : shape == IPC_SHAPE_TUNNEL4 ? IPC_IPV4_HEADER : 0;
+    const uint32_t udp = any ? sa->udp : 0, front = sa->front;
+    const int ah = any && sa->service == IPC_SERVICE_AH;
     uint8_t *packet = ipc_burst_packet(b, i);
     uint32_t length = b->length[i];
-    uint32_t outside = sa->outer_header ? 0 : place->header;
-    if (IPC_UNLIKELY(!sa->outer_header && place->fragment)) return IPC_FRAGMENT;
+    uint32_t outside = outer_header ? 0 : place->header;
+    if (IPC_UNLIKELY(!outer_header && place->fragment)) return IPC_FRAGMENT;
     uint32_t carried = length - outside;
     uint32_t pad = (0u - (carried + IPC_ESP_TRAILER)) & sa->pad_mask;
-    int ah = sa->service == IPC_SERVICE_AH;
     uint32_t back = ah ? 0 : pad + IPC_ESP_TRAILER + sa->icv_length;
-    uint32_t total = length + sa->front + back;
+    uint32_t total = length + front + back;
     uint32_t room = b->offset[i] - i * b->stride;
-    if (IPC_UNLIKELY(room < sa->front || room + length + back + SCRATCH > b->stride ||
-                     total > IPC_PACKET_MAX))
+    if (IPC_UNLIKELY(room < front || room + length + back + SCRATCH > b->stride || total > IPC_PACKET_MAX))
         return IPC_TOO_BIG;
-    if (IPC_UNLIKELY(sa->out.path_mtu && total > sa->out.path_mtu && must_not_fragment(sa, packet)))
+    if (any && sa->out.path_mtu && total > sa->out.path_mtu && must_not_fragment(sa, packet))
         return IPC_EXCEEDS_MTU;
     enum ipc_status status = reserve(d, sa, index, carried, b->time[i]);
     if (IPC_UNLIKELY(status != IPC_PROTECTED)) return status;
 
     unsigned k = tally->ops;
-    struct ipc_crypto_op *op = &d->ops[k];
-    uint8_t *start = packet - sa->front;
-    uint8_t *ipsec = packet + outside - sa->front + sa->outer_header + sa->udp;
-    uint8_t protocol = ah ? IPC_PROTO_AH : sa->udp ? IPC_PROTO_UDP : IPC_PROTO_ESP;
-    uint8_t next_header = put_headers(d, sa, start, packet, place, protocol, total);
-    if (sa->udp) udp_header(sa, ipsec - IPC_UDP_HEADER, total - (uint32_t)(ipsec - IPC_UDP_HEADER - start));
-    if (IPC_UNLIKELY(ah)) {
-        status = put_ah(d, sa, start, ipsec, total, next_header, k);
-        if (status != IPC_PROTECTED) return status;
-    } else {
-        put_esp(sa, ipsec, carried, pad, next_header, op);
-    }
+    struct ipc_crypto_op *restrict op = &d->ops[k];
+    uint64_t number = sa->sent.sequence;
     op->key = sa->key;
-    op->sequence_high = (uint32_t)(sa->sent.sequence >> 32);
+    op->sequence_high = (uint32_t)(number >> 32);
     d->op_suite[k] = sa->suite;
     d->op_packet[k] = (uint16_t)i;
     d->op_sa[k] = index;
     tally->ops = k + 1;
-    tally->special |= ah | (sa->udp && start[0] >> 4 == 6) | (sa->outer != IPC_NONE);
-    tally->confidential += sa->confidential ? carried : 0;
-    tally->authenticated += sa->authenticated ? carried : 0;
-    if (IPC_UNLIKELY(!sa->authenticated)) d->counters.unauthenticated_packets++;
-    b->offset[i] -= sa->front;
+    b->offset[i] -= front;
     b->length[i] = total;
+    if (any) {
+        tally->special |= ah | (udp && sa->outer_header == IPC_IPV6_HEADER) | (udp && packet[0] >> 4 == 6) |
+                          (sa->outer != IPC_NONE);
+        tally->confidential += sa->confidential ? carried : 0;
+        tally->authenticated += sa->authenticated ? carried : 0;
+        if (!sa->authenticated) d->counters.unauthenticated_packets++;
+    } else {
+        tally->both += carried;
+    }
+    uint8_t *start = packet - front;
+    uint8_t *ipsec = packet + outside - front + outer_header + udp;
+    uint8_t protocol = ah ? IPC_PROTO_AH : udp ? IPC_PROTO_UDP : IPC_PROTO_ESP;
+    uint8_t next_header = put_headers(d, sa, start, packet, place, protocol, total, outer_header, any);
+    if (udp) udp_header(sa, ipsec - IPC_UDP_HEADER, total - (uint32_t)(ipsec - IPC_UDP_HEADER - start));
+    if (ah) return put_ah(d, sa, start, ipsec, total, next_header, k);
+    put_esp(sa, ipsec, number, carried, pad, next_header, op);
     return IPC_PROTECTED;
+}
+
+static enum ipc_status encapsulate_any(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
+                                       const struct place *place, struct tally *tally) {
+    unsigned before = tally->ops;
+    enum ipc_status status = encapsulate(d, b, i, index, place, tally, IPC_SHAPE_ANY);
+    if (status != IPC_PROTECTED) tally->ops = before; /* AH that cannot read the headers */
+    return status;
+}
+
+static inline enum ipc_status protect(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
+                                      const struct place *place, struct tally *tally) {
+    uint8_t shape = ipc_hot(d, index)->out.shape;
+    if (IPC_LIKELY(shape == IPC_SHAPE_TUNNEL4))
+        return encapsulate(d, b, i, index, place, tally, IPC_SHAPE_TUNNEL4);
+    if (shape == IPC_SHAPE_TRANSPORT) return encapsulate(d, b, i, index, place, tally, IPC_SHAPE_TRANSPORT);
+    return encapsulate_any(d, b, i, index, place, tally);
 }
 
 static enum ipc_status hold(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t filter) {
@@ -213,7 +241,7 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
     b->filter[i] = decision.filter;
     b->sa[i] = decision.sa;
     if (decision.filter != IPC_NONE) d->filters[decision.filter].packets++;
-    if (IPC_LIKELY(decision.status == IPC_PROTECTED)) return encapsulate(d, b, i, decision.sa, &place, tally);
+    if (IPC_LIKELY(decision.status == IPC_PROTECTED)) return protect(d, b, i, decision.sa, &place, tally);
     if (decision.status == IPC_HELD) return hold(d, b, i, decision.filter);
     if (decision.status == IPC_SOFT) return ipc_soft(d, decision.sa, b->length[i], b->time[i]);
     return (enum ipc_status)decision.status;
@@ -237,7 +265,7 @@ static enum ipc_status next_sa(ipc_driver *d, struct ipc_burst *b, uint32_t i, u
     if (ipc_parse(ipc_burst_packet(b, i), &b->length[i], &flow, &layout) != IPC_PARSE_OK)
         return IPC_MALFORMED;
     struct place place = {layout.header, layout.next, flow.rest & IPC_MARK_FRAGMENT};
-    return encapsulate(d, b, i, IPC_SA_INDEX(outer), &place, tally);
+    return encapsulate_any(d, b, i, IPC_SA_INDEX(outer), &place, tally);
 }
 
 /* After the crypt pass: what AH hid comes back, and packets with another SA around them begin again. */
@@ -282,7 +310,7 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
         break;
     }
     d->counters.packets_outbound += b->count;
-    d->counters.confidential_bytes_sent += tally.confidential;
-    d->counters.authenticated_bytes_sent += tally.authenticated;
+    d->counters.confidential_bytes_sent += tally.confidential + tally.both;
+    d->counters.authenticated_bytes_sent += tally.authenticated + tally.both;
     return ipc_count_verdicts(b, d->counters.status_outbound);
 }

@@ -112,7 +112,8 @@ struct ipc_layout {
     uint32_t upper, upper_next;
 };
 
-/* Of a packet whose version is 4: checks the header against the buffer and cuts link padding off `*length`. */
+/* Of a packet whose version is 4: checks the header against the buffer and cuts link padding off `*length`.
+ */
 static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, struct ipc_words *flow,
                                             uint32_t *header) {
     if (*length < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;

@@ -61,7 +61,14 @@ static inline void ipc_window_advance(struct ipc_window *w, uint64_t number, uin
         w->top = number > w->top ? number : w->top;
         return;
     }
-    if (number > w->top) {
+    if (__builtin_expect(number == w->top + 1, 1)) {
+        if (number > w->size) {
+            uint64_t left = number - w->size;
+            *lost += !(w->bits[left >> 6 & w->mask] >> (left & 63) & 1);
+        }
+        if ((number & 63) == 0) w->bits[number >> 6 & w->mask] = 0;
+        w->top = number;
+    } else if (number > w->top) {
         *lost += ipc_window_count_lost(w, number);
         uint64_t first = (w->top >> 6) + 1, last = number >> 6;
         if (last - first > w->mask && last >= first) first = last - w->mask;

@@ -178,7 +178,7 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
         .config = *c, .key = key, .serial = ++d->sa_serial, .next = IPC_NONE, .generation = generation + 1};
     ctl->config.encryption_key = ctl->config.integrity_key = NULL;
     ctl->config.encryption_key_length = ctl->config.integrity_key_length = 0;
-    ipc_sa_fill(d, hot, c);
+    ipc_sa_fill(hot, c);
     ipc_sa_set_limits(hot, ctl);
     if (by_filter(c)) link_to_filter(d, index);
     if (c->direction == IPC_OUTBOUND) ipc_hold_ready(d, c);
@@ -230,7 +230,8 @@ int ipc_sa_set_path_mtu(ipc_driver *d, ipc_sa handle, uint32_t path_mtu) {
     struct ipc_sa_ctl *ctl = ipc_ctl(d, IPC_SA_INDEX(handle));
     if (ctl->config.direction != IPC_OUTBOUND || (path_mtu && (path_mtu < 68 || path_mtu > IPC_PACKET_MAX)))
         return IPC_E(INVALID);
-    ctl->config.path_mtu = ipc_hot(d, IPC_SA_INDEX(handle))->out.path_mtu = path_mtu;
+    ctl->config.path_mtu = path_mtu;
+    ipc_sa_set_path_mtu_hot(ipc_hot(d, IPC_SA_INDEX(handle)), path_mtu);
     return 0;
 }
 

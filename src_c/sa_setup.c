@@ -170,8 +170,20 @@ static uint32_t checksum_delta(const struct ipc_sa_config *c) {
     return ipc_fold(sum);
 }
 
-void ipc_sa_fill(const ipc_driver *d, struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
-    (void)d;
+static enum ipc_shape shape_of(const struct ipc_sa_hot *h) {
+    if (h->service != IPC_SERVICE_ESP || !h->confidential || !h->authenticated || h->udp ||
+        h->outer != IPC_NONE || h->out.path_mtu)
+        return IPC_SHAPE_ANY;
+    if (h->outer_header == 0) return IPC_SHAPE_TRANSPORT;
+    return h->outer_header == IPC_IPV4_HEADER && h->df == IPC_DF_COPY ? IPC_SHAPE_TUNNEL4 : IPC_SHAPE_ANY;
+}
+
+void ipc_sa_set_path_mtu_hot(struct ipc_sa_hot *h, uint32_t path_mtu) {
+    h->out.path_mtu = path_mtu;
+    h->out.shape = (uint8_t)shape_of(h);
+}
+
+void ipc_sa_fill(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
     h->spi = c->spi;
     h->service = c->service;
     h->mode = c->mode;
@@ -194,7 +206,7 @@ void ipc_sa_fill(const ipc_driver *d, struct ipc_sa_hot *h, const struct ipc_sa_
     }
     if (c->direction == IPC_OUTBOUND) {
         fill_headers(h, c);
-        h->out.path_mtu = c->path_mtu;
+        ipc_sa_set_path_mtu_hot(h, c->path_mtu);
     } else {
         fill_selectors(h, c);
         h->in.checksum_delta = checksum_delta(c);
