@@ -7,7 +7,7 @@
 #        include <cpuid.h>
 #    endif
 
-#    define CLASSES 32
+#    define CLASSES 9
 
 /* Packets that wait for others of their class. */
 struct engine {

@@ -11,7 +11,6 @@
 #    define VECTOR   64
 
 enum direction { DECRYPT, ENCRYPT };
-enum part { FIRST, MIDDLE, LAST };
 
 /* --- GHASH --- */
 
@@ -64,171 +63,236 @@ INLINE __m512i fold4(__m512i a, __m512i b, __m512i c, __m512i d) {
 
 /* --- packets --- */
 
+/* One key's worth of a stream of vectors; everything here is public but what the key points to. */
 struct packet {
     const struct ipc_vaes_key *key;
-    uint8_t *at; /* from the ESP header on, a vector at a time */
-    const uint8_t *power;
-    uint32_t blocks; /* of AAD and text */
-    __mmask64 mask;  /* of the last vector */
-    __m512i start;   /* counter block but for the counter, round key 0 added */
-    __m128i last;    /* E(K, J0) */
-    struct sum sum;
+    uint8_t *at;          /* the next vector; the first one begins with the ESP header */
+    const uint8_t *power; /* its powers of H */
+    uint32_t blocks;      /* of AAD and text */
+    __mmask64 mask;       /* bytes of the last vector */
 };
 
-INLINE __m512i round_key(const struct packet *p, unsigned i) {
-    return _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)p->key->round[i]));
+INLINE __m512i zero(void) {
+    return _mm512_setzero_si512();
 }
 
-INLINE void open(struct packet *p, const struct ipc_crypto_op *op) {
-    p->key = op->key;
-    p->at = op->text - HEADER;
-    p->blocks = 1 + (op->text_length + 15) / 16;
+/* An intrinsic would do, but gcc likes to load 16 bytes and shuffle, and shuffles are scarce. */
+INLINE __m512i round_key(const struct ipc_vaes_key *key, unsigned i) {
+    __m512i x;
+    __asm__("vbroadcasti32x4 %1, %0" : "=v"(x) : "m"(key->round[i]));
+    return x;
+}
+
+INLINE struct packet packet_of(const struct ipc_crypto_op *op) {
     unsigned rest = (HEADER + op->text_length) % VECTOR;
-    p->mask = _bzhi_u64(~0ull, rest ? rest : VECTOR);
-    /* 4 bytes earlier the IV is where the nonce has it. */
+    return (struct packet){
+        .key = op->key,
+        .at = op->text - HEADER,
+        .blocks = 1 + (op->text_length + 15) / 16,
+        .mask = _bzhi_u64(~0ull, rest ? rest : VECTOR),
+    };
+}
+
+/* Counter block without the counter, round key 0 added. */
+INLINE __m512i start_of(const struct packet *p) {
+    /* 4 bytes behind the header's begin the IV is where the nonce has it. */
     __m128i nonce = _mm_maskz_loadu_epi32(6, p->at + 4);
-    p->start = _mm512_xor_si512(_mm512_broadcast_i32x4(nonce), round_key(p, 0));
-    p->sum = (struct sum){_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+    return _mm512_xor_si512(_mm512_broadcast_i32x4(nonce), round_key(p->key, 0));
 }
 
-/* Points to the powers for a span of vectors that begins after `done` ones. */
-INLINE void open_span(struct packet *p, unsigned done, int final) {
-    unsigned first = final ? p->blocks + 1 - 4 * done : 4 * SPAN;
-    p->power = p->key->power[IPC_VAES_POWERS - first];
+/* Points to the powers for `vectors` vectors, of which the last is the packet's last if `final`. */
+INLINE const uint8_t *powers(const struct packet *p, unsigned done, unsigned vectors, int final) {
+    return p->key->power[IPC_VAES_POWERS - (final ? p->blocks + 1 - 4 * done : 4 * vectors)];
 }
 
-/* The hash so far counts as a block that is added to the next one. */
-INLINE void carry(struct packet *p, unsigned done, int final) {
-    struct sum sum = {fold(p->sum.low), fold(p->sum.middle), fold(p->sum.high)};
-    __m512i hash = _mm512_maskz_mov_epi64(0x03, reduce(sum));
-    open_span(p, done, final);
-    p->sum = (struct sum){_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
-    multiply(&p->sum, hash, _mm512_loadu_si512(p->power));
+/* Counters 1 to 4; the one of block i in a lane of its own, host byte order. */
+INLINE __m512i first_counter(void) {
+    return _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1);
 }
 
-/* One vector of every packet. */
-INLINE void step(struct packet *packets, unsigned count, enum direction direction, enum part part,
-                 struct ipc_vaes_shape shape, __m512i counter, struct ipc_crypto_op *const *ops) {
-    __m512i stream[TOGETHER];
-    for (unsigned i = 0; i < count; i++)
-        stream[i] = _mm512_xor_si512(packets[i].start, counter);
+INLINE __m512i counter_block(__m512i counter) {
+    return _mm512_shuffle_epi8(counter, _mm512_broadcast_i32x4(_mm_set_epi32(0x00010203, -1, -1, -1)));
+}
+
+INLINE __m512i four(void) {
+    return _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4);
+}
+
+/* Takes a vector of the packet, leaves what GHASH wants of it. The header's block is hashed, but not encrypted. */
+INLINE __m512i absorb(uint8_t *at, __mmask64 mask, int masked, int header, __m512i stream,
+                      enum direction direction, int esn, uint32_t sequence_high) {
+    __m512i in = masked ? _mm512_maskz_loadu_epi8(mask, at) : _mm512_loadu_si512(at);
+    __m512i out = header ? _mm512_mask_xor_epi64(in, 0xfc, in, stream) : _mm512_xor_si512(in, stream);
+    if (masked) {
+        out = _mm512_maskz_mov_epi8(mask, out);
+        _mm512_mask_storeu_epi8(at, mask, out);
+    } else {
+        _mm512_storeu_si512(at, out);
+    }
+    __m512i x = direction == ENCRYPT ? out : in;
+    if (!header) return _mm512_shuffle_epi8(x, reversed());
+    x = _mm512_shuffle_epi8(x, reversed_header(esn));
+    return _mm512_mask_set1_epi32(x, esn ? 4 : 0, (int)sequence_high);
+}
+
+INLINE void finish(struct ipc_crypto_op *op, __m128i tag, enum direction direction, unsigned icv_length) {
+    const __mmask16 mask = (__mmask16)((1u << icv_length) - 1);
+    if (direction == ENCRYPT) {
+        _mm_mask_storeu_epi8(op->icv, mask, tag);
+        op->ok = 1;
+    } else {
+        __m128i received = _mm_maskz_loadu_epi8(mask, op->received);
+        op->ok = !_mm_mask_cmpneq_epu8_mask(mask, tag, received);
+    }
+}
+
+#    define EACH(i, n) _Pragma("GCC unroll 4") for (unsigned i = 0; i < (n); i++)
+
+/* --- four short packets side by side --- */
+
+INLINE void four_step(struct packet p[4], const __m512i start[4], struct sum sum[4], __m512i counter, int header,
+                      int masked, __m128i last[4], enum direction direction, struct ipc_vaes_shape shape,
+                      struct ipc_crypto_op *const *ops) {
+    __m512i x[4];
+    EACH(i, 4) x[i] = _mm512_xor_si512(start[i], counter);
 #    pragma GCC unroll 16
     for (unsigned r = 1; r < shape.rounds; r++)
-        for (unsigned i = 0; i < count; i++)
-            stream[i] = _mm512_aesenc_epi128(stream[i], round_key(&packets[i], r));
-    for (unsigned i = 0; i < count; i++)
-        stream[i] = _mm512_aesenclast_epi128(stream[i], round_key(&packets[i], shape.rounds));
-
-    for (unsigned i = 0; i < count; i++) {
-        struct packet *p = &packets[i];
-        __mmask64 mask = part == LAST || p->blocks <= 4 ? p->mask : ~0ull;
-        __m512i in = part == MIDDLE ? _mm512_loadu_si512(p->at) : _mm512_maskz_loadu_epi8(mask, p->at);
-        __m512i out;
-        if (part == FIRST) {
-            /* The block in front of the text is hashed, but not encrypted. */
-            p->last = _mm512_castsi512_si128(stream[i]);
-            out = _mm512_mask_xor_epi64(in, 0xfc, in, stream[i]);
-        } else {
-            out = _mm512_xor_si512(in, stream[i]);
-        }
-        if (part == MIDDLE) {
-            _mm512_storeu_si512(p->at, out);
-        } else {
-            out = _mm512_maskz_mov_epi8(mask, out);
-            _mm512_mask_storeu_epi8(p->at, mask, out);
-        }
-        __m512i x = direction == ENCRYPT ? out : in;
-        if (part == FIRST) {
-            x = _mm512_shuffle_epi8(x, reversed_header(shape.esn));
-            x = _mm512_mask_set1_epi32(x, shape.esn ? 4 : 0, (int)ops[i]->sequence_high);
-        } else {
-            x = _mm512_shuffle_epi8(x, reversed());
-        }
-        multiply(&p->sum, x, _mm512_loadu_si512(p->power));
-        p->at += VECTOR;
-        p->power += VECTOR;
+        EACH(i, 4) x[i] = _mm512_aesenc_epi128(x[i], round_key(p[i].key, r));
+    EACH(i, 4) x[i] = _mm512_aesenclast_epi128(x[i], round_key(p[i].key, shape.rounds));
+    if (header) EACH(i, 4) last[i] = _mm512_castsi512_si128(x[i]);
+    EACH(i, 4) {
+        __mmask64 mask = header && p[i].blocks > 4 ? ~0ull : p[i].mask;
+        x[i] = absorb(p[i].at, mask, masked, header, x[i], direction, shape.esn, ops[i]->sequence_high);
+        p[i].at += VECTOR;
+    }
+    EACH(i, 4) {
+        multiply(&sum[i], x[i], _mm512_loadu_si512(p[i].power));
+        p[i].power += VECTOR;
     }
 }
 
-/* The tags, one a lane. */
-INLINE __m512i close_packets(struct packet *p, unsigned count, struct ipc_vaes_shape shape,
-                             struct ipc_crypto_op *const *ops) {
-    struct sum sum;
-    __m512i lengths, h, last;
-    const long long aad = shape.esn ? 96 : 64;
-#    define H(i)       _mm_load_si128((const __m128i *)p[i].key->power[IPC_VAES_POWERS - 1])
-#    define LENGTH(i)  ((long long)ops[i]->text_length * 8)
-#    define LANES(of)                                                                                        \
-        _mm512_inserti32x4(                                                                                  \
-            _mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(of(0)), of(1), 1), of(2), 2), of(3), 3)
-#    define LASTS(i) p[i].last
-    if (count == TOGETHER) {
-        sum.low = fold4(p[0].sum.low, p[1].sum.low, p[2].sum.low, p[3].sum.low);
-        sum.middle = fold4(p[0].sum.middle, p[1].sum.middle, p[2].sum.middle, p[3].sum.middle);
-        sum.high = fold4(p[0].sum.high, p[1].sum.high, p[2].sum.high, p[3].sum.high);
-        h = LANES(H);
-        last = LANES(LASTS);
-        lengths = _mm512_set_epi64(aad, LENGTH(3), aad, LENGTH(2), aad, LENGTH(1), aad, LENGTH(0));
-    } else {
-        sum = (struct sum){fold(p[0].sum.low), fold(p[0].sum.middle), fold(p[0].sum.high)};
-        h = _mm512_zextsi128_si512(H(0));
-        last = _mm512_zextsi128_si512(p[0].last);
-        lengths = _mm512_zextsi128_si512(_mm_set_epi64x(aad, LENGTH(0)));
-    }
-    multiply(&sum, lengths, h);
-    return _mm512_xor_si512(_mm512_shuffle_epi8(reduce(sum), reversed()), last);
-}
-
-INLINE void crypt(struct ipc_crypto_op *const *ops, unsigned count, enum direction direction,
-                  struct ipc_vaes_shape shape) {
-    struct packet packets[TOGETHER];
+INLINE void crypt_four(struct ipc_crypto_op *const *ops, enum direction direction, struct ipc_vaes_shape shape) {
+    struct packet p[4];
+    __m512i start[4];
+    struct sum sum[4];
+    __m128i last[4];
     const unsigned vectors = ipc_vaes_vectors(ops[0]->text_length);
-    unsigned span = vectors < SPAN ? vectors : SPAN;
-    __m512i counter = _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1);
-    const __m512i next = _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4);
-    const __m512i order = _mm512_broadcast_i32x4(
-        _mm_set_epi8(0, 1, 2, 3, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128, -128));
-    for (unsigned i = 0; i < count; i++) {
-        open(&packets[i], ops[i]);
-        open_span(&packets[i], 0, span == vectors);
+    __m512i counter = first_counter();
+    EACH(i, 4) {
+        p[i] = packet_of(ops[i]);
+        start[i] = start_of(&p[i]);
+        p[i].power = powers(&p[i], 0, 0, 1);
+        sum[i] = (struct sum){zero(), zero(), zero()};
     }
-    step(packets, count, direction, FIRST, shape, _mm512_shuffle_epi8(counter, order), ops);
-    unsigned done = 1;
-    for (; done < vectors; done++) {
-        counter = _mm512_add_epi32(counter, next);
-        __m512i block = _mm512_shuffle_epi8(counter, order);
+    four_step(p, start, sum, counter_block(counter), 1, 1, last, direction, shape, ops);
+    if (vectors > 1) {
+        counter = _mm512_add_epi32(counter, four());
+        for (unsigned left = vectors - 2; left; left--) {
+            four_step(p, start, sum, counter_block(counter), 0, 0, last, direction, shape, ops);
+            counter = _mm512_add_epi32(counter, four());
+        }
+        four_step(p, start, sum, counter_block(counter), 0, 1, last, direction, shape, ops);
+    }
+
+    struct sum all;
+    all.low = fold4(sum[0].low, sum[1].low, sum[2].low, sum[3].low);
+    all.middle = fold4(sum[0].middle, sum[1].middle, sum[2].middle, sum[3].middle);
+    all.high = fold4(sum[0].high, sum[1].high, sum[2].high, sum[3].high);
+    __m512i h = zero(), mask = zero(), lengths = zero();
+    h = _mm512_castsi128_si512(*(const __m128i *)p[0].key->power[IPC_VAES_POWERS - 1]);
+    h = _mm512_inserti32x4(h, *(const __m128i *)p[1].key->power[IPC_VAES_POWERS - 1], 1);
+    h = _mm512_inserti32x4(h, *(const __m128i *)p[2].key->power[IPC_VAES_POWERS - 1], 2);
+    h = _mm512_inserti32x4(h, *(const __m128i *)p[3].key->power[IPC_VAES_POWERS - 1], 3);
+    mask = _mm512_castsi128_si512(last[0]);
+    mask = _mm512_inserti32x4(mask, last[1], 1);
+    mask = _mm512_inserti32x4(mask, last[2], 2);
+    mask = _mm512_inserti32x4(mask, last[3], 3);
+    const long long aad = shape.esn ? 96 : 64;
+    lengths = _mm512_set_epi64(aad, 8ll * ops[3]->text_length, aad, 8ll * ops[2]->text_length, aad,
+                               8ll * ops[1]->text_length, aad, 8ll * ops[0]->text_length);
+    multiply(&all, lengths, h);
+    __m512i tags = _mm512_xor_si512(_mm512_shuffle_epi8(reduce(all), reversed()), mask);
+    finish(ops[0], _mm512_castsi512_si128(tags), direction, shape.icv_length);
+    finish(ops[1], _mm512_extracti32x4_epi32(tags, 1), direction, shape.icv_length);
+    finish(ops[2], _mm512_extracti32x4_epi32(tags, 2), direction, shape.icv_length);
+    finish(ops[3], _mm512_extracti32x4_epi32(tags, 3), direction, shape.icv_length);
+}
+
+/* --- one packet, four vectors side by side --- */
+
+INLINE __m512i one_step(struct packet *p, __m512i start, struct sum *sum, __m512i counter, unsigned n, int header,
+                        __mmask64 mask, __m128i *last, enum direction direction, struct ipc_vaes_shape shape,
+                        uint32_t sequence_high) {
+    __m512i x[4];
+    EACH(i, n) {
+        x[i] = _mm512_xor_si512(start, counter_block(counter));
+        counter = _mm512_add_epi32(counter, four());
+    }
+#    pragma GCC unroll 16
+    for (unsigned r = 1; r < shape.rounds; r++) {
+        __m512i k = round_key(p->key, r);
+        EACH(i, n) x[i] = _mm512_aesenc_epi128(x[i], k);
+    }
+    __m512i k = round_key(p->key, shape.rounds);
+    EACH(i, n) x[i] = _mm512_aesenclast_epi128(x[i], k);
+    if (header) *last = _mm512_castsi512_si128(x[0]);
+    EACH(i, n)
+    x[i] = absorb(p->at + VECTOR * i, mask, i == n - 1, header && i == 0, x[i], direction, shape.esn,
+                  sequence_high);
+    EACH(i, n) multiply(sum, x[i], _mm512_loadu_si512(p->power + VECTOR * i));
+    p->at += VECTOR * n;
+    p->power += VECTOR * n;
+    return counter;
+}
+
+INLINE void crypt_one(struct ipc_crypto_op *op, enum direction direction, struct ipc_vaes_shape shape) {
+    struct packet p = packet_of(op);
+    struct sum sum = {zero(), zero(), zero()};
+    __m128i last;
+    const unsigned vectors = ipc_vaes_vectors(op->text_length), high = op->sequence_high;
+    const __m512i start = start_of(&p);
+    __m512i counter = first_counter();
+    unsigned done = (vectors - 1) % 4 + 1;
+    unsigned span = vectors <= SPAN ? vectors : done + SPAN - 4;
+    p.power = powers(&p, 0, span, span == vectors);
+    __mmask64 mask = vectors <= 4 ? p.mask : ~0ull;
+    if (done == 1)
+        counter = one_step(&p, start, &sum, counter, 1, 1, mask, &last, direction, shape, high);
+    else if (done == 2)
+        counter = one_step(&p, start, &sum, counter, 2, 1, mask, &last, direction, shape, high);
+    else if (done == 3)
+        counter = one_step(&p, start, &sum, counter, 3, 1, mask, &last, direction, shape, high);
+    else
+        counter = one_step(&p, start, &sum, counter, 4, 1, mask, &last, direction, shape, high);
+    while (done < vectors) {
         if (done == span) {
-            span = vectors - done < SPAN ? vectors : done + SPAN;
-            for (unsigned i = 0; i < count; i++)
-                carry(&packets[i], done, span == vectors);
+            unsigned more = vectors - done < SPAN ? vectors - done : SPAN;
+            span = done + more;
+            p.power = powers(&p, done, more, span == vectors);
+            struct sum folded = {fold(sum.low), fold(sum.middle), fold(sum.high)};
+            /* The hash so far counts as a block that is added to the next one. */
+            __m512i hash = _mm512_maskz_mov_epi64(0x03, reduce(folded));
+            sum = (struct sum){zero(), zero(), zero()};
+            multiply(&sum, hash, _mm512_loadu_si512(p.power));
         }
-        if (done + 1 == vectors) {
-            step(packets, count, direction, LAST, shape, block, ops);
-            break;
-        }
-        step(packets, count, direction, MIDDLE, shape, block, ops);
+        done += 4;
+        mask = done == vectors ? p.mask : ~0ull;
+        counter = one_step(&p, start, &sum, counter, 4, 0, mask, &last, direction, shape, high);
     }
-    uint8_t tags[VECTOR];
-    _mm512_storeu_si512(tags, close_packets(packets, count, shape, ops));
-    const __mmask16 mask = (__mmask16)((1u << shape.icv_length) - 1);
-    for (unsigned i = 0; i < count; i++) {
-        __m128i tag = _mm_loadu_si128((const __m128i *)(tags + 16 * i));
-        if (direction == ENCRYPT) {
-            _mm_mask_storeu_epi8(ops[i]->icv, mask, tag);
-            ops[i]->ok = 1;
-        } else {
-            __m128i received = _mm_maskz_loadu_epi8(mask, ops[i]->received);
-            ops[i]->ok = !_mm_mask_cmpneq_epu8_mask(mask, tag, received);
-        }
-    }
+    sum = (struct sum){fold(sum.low), fold(sum.middle), fold(sum.high)};
+    __m128i lengths = _mm_set_epi64x(shape.esn ? 96 : 64, 8ll * op->text_length);
+    __m128i h = _mm_load_si128((const __m128i *)p.key->power[IPC_VAES_POWERS - 1]);
+    multiply(&sum, _mm512_zextsi128_si512(lengths), _mm512_zextsi128_si512(h));
+    __m128i tag = _mm512_castsi512_si128(_mm512_shuffle_epi8(reduce(sum), reversed()));
+    finish(op, _mm_xor_si128(tag, last), direction, shape.icv_length);
 }
 
 #    define VARIANT(direction, rounds_)                                                                      \
         shape.rounds = rounds_;                                                                              \
         if (count == 1)                                                                                      \
-            crypt(ops, 1, direction, shape);                                                                 \
+            crypt_one(ops[0], direction, shape);                                                                 \
         else                                                                                                 \
-            crypt(ops, TOGETHER, direction, shape);
+            crypt_four(ops, direction, shape);
 
 IPC_VAES_TARGET void ipc_vaes_encrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops,
                                       unsigned count) {
