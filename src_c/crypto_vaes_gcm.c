@@ -220,28 +220,32 @@ INLINE void crypt_four(struct ipc_crypto_op *const *ops, enum direction directio
 
 /* --- one packet, four vectors side by side --- */
 
-INLINE __m512i one_step(struct packet *p, __m512i start, struct sum *sum, __m512i counter, unsigned n, int header,
-                        __mmask64 mask, __m128i *last, enum direction direction, struct ipc_vaes_shape shape,
-                        uint32_t sequence_high) {
-    __m512i x[4];
+/* n vectors; on the way, the four before them are hashed. Those that come out stand right in `x`, zeros before. */
+INLINE __m512i one_step(struct packet *p, __m512i start, struct sum *sum, __m512i counter, __m512i x[4], unsigned n,
+                        int header, __mmask64 mask, __m128i *last, enum direction direction,
+                        struct ipc_vaes_shape shape, uint32_t sequence_high) {
+    __m512i y[4];
     EACH(i, n) {
-        x[i] = _mm512_xor_si512(start, counter_block(counter));
+        y[i] = _mm512_xor_si512(start, counter_block(counter));
         counter = _mm512_add_epi32(counter, four());
     }
 #    pragma GCC unroll 16
     for (unsigned r = 1; r < shape.rounds; r++) {
         __m512i k = round_key(p->key, r);
-        EACH(i, n) x[i] = _mm512_aesenc_epi128(x[i], k);
+        EACH(i, n) y[i] = _mm512_aesenc_epi128(y[i], k);
+        if (!header && r % 2 == 0 && r <= 8) {
+            multiply(sum, x[r / 2 - 1], _mm512_loadu_si512(p->power));
+            p->power += VECTOR;
+        }
     }
     __m512i k = round_key(p->key, shape.rounds);
-    EACH(i, n) x[i] = _mm512_aesenclast_epi128(x[i], k);
-    if (header) *last = _mm512_castsi512_si128(x[0]);
+    EACH(i, n) y[i] = _mm512_aesenclast_epi128(y[i], k);
+    if (header) *last = _mm512_castsi512_si128(y[0]);
+    EACH(i, 4 - n) x[i] = zero();
     EACH(i, n)
-    x[i] = absorb(p->at + VECTOR * i, mask, i == n - 1, header && i == 0, x[i], direction, shape.esn,
-                  sequence_high);
-    EACH(i, n) multiply(sum, x[i], _mm512_loadu_si512(p->power + VECTOR * i));
+    x[4 - n + i] = absorb(p->at + VECTOR * i, mask, i == n - 1, header && i == 0, y[i], direction, shape.esn,
+                          sequence_high);
     p->at += VECTOR * n;
-    p->power += VECTOR * n;
     return counter;
 }
 
@@ -252,33 +256,34 @@ INLINE void crypt_one(struct ipc_crypto_op *op, enum direction direction, struct
     const unsigned vectors = ipc_vaes_vectors(op->text_length), high = op->sequence_high;
     const __m512i start = start_of(&p);
     __m512i counter = first_counter();
-    unsigned done = (vectors - 1) % 4 + 1;
-    unsigned span = vectors <= SPAN ? vectors : done + SPAN - 4;
-    p.power = powers(&p, 0, span, span == vectors);
-    __mmask64 mask = vectors <= 4 ? p.mask : ~0ull;
-    if (done == 1)
-        counter = one_step(&p, start, &sum, counter, 1, 1, mask, &last, direction, shape, high);
-    else if (done == 2)
-        counter = one_step(&p, start, &sum, counter, 2, 1, mask, &last, direction, shape, high);
-    else if (done == 3)
-        counter = one_step(&p, start, &sum, counter, 3, 1, mask, &last, direction, shape, high);
+    __m512i x[4];
+    unsigned n = (vectors - 1) % 4 + 1, groups = (vectors + 3) / 4;
+    unsigned blocks = p.blocks + 4 * (4 - n);
+    unsigned span = groups <= SPAN / 4 ? groups : SPAN / 4;
+    p.power = p.key->power[IPC_VAES_POWERS - (span == groups ? blocks + 1 : 4 * SPAN)];
+    __mmask64 mask = groups == 1 ? p.mask : ~0ull;
+    if (n == 1)
+        counter = one_step(&p, start, &sum, counter, x, 1, 1, mask, &last, direction, shape, high);
+    else if (n == 2)
+        counter = one_step(&p, start, &sum, counter, x, 2, 1, mask, &last, direction, shape, high);
+    else if (n == 3)
+        counter = one_step(&p, start, &sum, counter, x, 3, 1, mask, &last, direction, shape, high);
     else
-        counter = one_step(&p, start, &sum, counter, 4, 1, mask, &last, direction, shape, high);
-    while (done < vectors) {
+        counter = one_step(&p, start, &sum, counter, x, 4, 1, mask, &last, direction, shape, high);
+    for (unsigned done = 1; done < groups; done++) {
+        mask = done + 1 == groups ? p.mask : ~0ull;
+        counter = one_step(&p, start, &sum, counter, x, 4, 0, mask, &last, direction, shape, high);
         if (done == span) {
-            unsigned more = vectors - done < SPAN ? vectors - done : SPAN;
-            span = done + more;
-            p.power = powers(&p, done, more, span == vectors);
+            span = groups - done <= SPAN / 4 ? groups : done + SPAN / 4;
+            p.power = p.key->power[IPC_VAES_POWERS - (span == groups ? blocks - 16 * done + 1 : 4 * SPAN)];
             struct sum folded = {fold(sum.low), fold(sum.middle), fold(sum.high)};
             /* The hash so far counts as a block that is added to the next one. */
             __m512i hash = _mm512_maskz_mov_epi64(0x03, reduce(folded));
             sum = (struct sum){zero(), zero(), zero()};
-            multiply(&sum, hash, _mm512_loadu_si512(p.power));
+            x[0] = _mm512_xor_si512(x[0], hash);
         }
-        done += 4;
-        mask = done == vectors ? p.mask : ~0ull;
-        counter = one_step(&p, start, &sum, counter, 4, 0, mask, &last, direction, shape, high);
     }
+    EACH(i, 4) multiply(&sum, x[i], _mm512_loadu_si512(p.power + VECTOR * i));
     sum = (struct sum){fold(sum.low), fold(sum.middle), fold(sum.high)};
     __m128i lengths = _mm_set_epi64x(shape.esn ? 96 : 64, 8ll * op->text_length);
     __m128i h = _mm_load_si128((const __m128i *)p.key->power[IPC_VAES_POWERS - 1]);
