@@ -7,7 +7,7 @@
 #        include <cpuid.h>
 #    endif
 
-#    define CLASSES 9
+#    define CLASSES 25
 
 /* Packets that wait for others of their class. */
 struct engine {

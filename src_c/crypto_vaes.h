@@ -11,7 +11,7 @@
 
 #    define IPC_VAES_ROUNDS_MAX 14
 #    define IPC_VAES_TOGETHER   4 /* packets side by side */
-#    define IPC_VAES_SPAN       12 /* vectors of 4 blocks that one reduction serves */
+#    define IPC_VAES_SPAN       24 /* vectors of 4 blocks that one reduction serves */
 #    define IPC_VAES_POWERS     (4 * IPC_VAES_SPAN + 1) /* one more for the block of lengths */
 
 struct ipc_vaes_key {

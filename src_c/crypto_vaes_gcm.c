@@ -10,7 +10,6 @@
 #    define HEADER   16 /* SPI, sequence number, IV: the block in front of the text */
 #    define VECTOR   64
 
-enum direction { DECRYPT, ENCRYPT };
 
 /* --- GHASH --- */
 
@@ -61,16 +60,27 @@ INLINE __m512i fold4(__m512i a, __m512i b, __m512i c, __m512i d) {
     return _mm512_xor_si512(_mm512_shuffle_i64x2(a, c, 0x88), _mm512_shuffle_i64x2(a, c, 0xdd));
 }
 
-/* --- packets --- */
+/* --- four vectors at a time --- */
 
-/* One key's worth of a stream of vectors; everything here is public but what the key points to. */
-struct packet {
-    const struct ipc_vaes_key *key;
-    uint8_t *at;          /* the next vector; the first one begins with the ESP header */
-    const uint8_t *power; /* its powers of H */
-    uint32_t blocks;      /* of AAD and text */
-    __mmask64 mask;       /* bytes of the last vector */
+/* What the compiler is to make a function of its own of. */
+struct kind {
+    int encrypt;
+    int one;      /* the vectors are neighbours in one packet; otherwise each is of another packet */
+    int same_key; /* all packets have the key of the first */
 };
+
+struct lanes {
+    const struct ipc_vaes_key *key[4];
+    uint8_t *at[4];          /* the next vector; the first one of a packet begins with the ESP header */
+    const uint8_t *power[4]; /* for `hashed` */
+    __m512i start[4];        /* counter block without the counter, round key 0 added */
+    __m512i hashed[4];       /* vectors that are still to go in the sum */
+    struct sum sum[4];
+    __m128i last[4]; /* E(K, J0), which hides the hash */
+    __m512i counter;
+};
+
+#    define EACH(i, n) _Pragma("GCC unroll 4") for (unsigned i = 0; i < (n); i++)
 
 INLINE __m512i zero(void) {
     return _mm512_setzero_si512();
@@ -83,29 +93,27 @@ INLINE __m512i round_key(const struct ipc_vaes_key *key, unsigned i) {
     return x;
 }
 
-INLINE struct packet packet_of(const struct ipc_crypto_op *op) {
-    unsigned rest = (HEADER + op->text_length) % VECTOR;
-    return (struct packet){
-        .key = op->key,
-        .at = op->text - HEADER,
-        .blocks = 1 + (op->text_length + 15) / 16,
-        .mask = _bzhi_u64(~0ull, rest ? rest : VECTOR),
-    };
+/* Blocks of AAD and text. */
+INLINE unsigned blocks_of(const struct ipc_crypto_op *op) {
+    return 1 + (op->text_length + 15) / 16;
 }
 
-/* Counter block without the counter, round key 0 added. */
-INLINE __m512i start_of(const struct packet *p) {
+/* Bytes of the last vector. */
+INLINE __mmask64 mask_of(const struct ipc_crypto_op *op) {
+    return ~0ull >> (63 - (HEADER + op->text_length - 1) % VECTOR);
+}
+
+INLINE __m512i start_of(const struct ipc_crypto_op *op) {
     /* 4 bytes behind the header's begin the IV is where the nonce has it. */
-    __m128i nonce = _mm_maskz_loadu_epi32(6, p->at + 4);
-    return _mm512_xor_si512(_mm512_broadcast_i32x4(nonce), round_key(p->key, 0));
+    __m128i nonce = _mm_maskz_loadu_epi32(6, op->text - HEADER + 4);
+    return _mm512_xor_si512(_mm512_broadcast_i32x4(nonce), round_key(op->key, 0));
 }
 
-/* Points to the powers for `vectors` vectors, of which the last is the packet's last if `final`. */
-INLINE const uint8_t *powers(const struct packet *p, unsigned done, unsigned vectors, int final) {
-    return p->key->power[IPC_VAES_POWERS - (final ? p->blocks + 1 - 4 * done : 4 * vectors)];
+/* `first` powers and those below. */
+INLINE const uint8_t *powers(const struct ipc_vaes_key *key, unsigned first) {
+    return key->power[IPC_VAES_POWERS - first];
 }
 
-/* Counters 1 to 4; the one of block i in a lane of its own, host byte order. */
 INLINE __m512i first_counter(void) {
     return _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1);
 }
@@ -114,13 +122,13 @@ INLINE __m512i counter_block(__m512i counter) {
     return _mm512_shuffle_epi8(counter, _mm512_broadcast_i32x4(_mm_set_epi32(0x00010203, -1, -1, -1)));
 }
 
-INLINE __m512i four(void) {
-    return _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4);
+INLINE __m512i add_four(__m512i counter) {
+    return _mm512_add_epi32(counter, _mm512_set_epi32(0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4));
 }
 
 /* Takes a vector of the packet, leaves what GHASH wants of it. The header's block is hashed, but not encrypted. */
-INLINE __m512i absorb(uint8_t *at, __mmask64 mask, int masked, int header, __m512i stream,
-                      enum direction direction, int esn, uint32_t sequence_high) {
+INLINE __m512i absorb(uint8_t *at, __m512i stream, int encrypt, int masked, __mmask64 mask, int header, int esn,
+                      uint32_t sequence_high) {
     __m512i in = masked ? _mm512_maskz_loadu_epi8(mask, at) : _mm512_loadu_si512(at);
     __m512i out = header ? _mm512_mask_xor_epi64(in, 0xfc, in, stream) : _mm512_xor_si512(in, stream);
     if (masked) {
@@ -129,196 +137,200 @@ INLINE __m512i absorb(uint8_t *at, __mmask64 mask, int masked, int header, __m51
     } else {
         _mm512_storeu_si512(at, out);
     }
-    __m512i x = direction == ENCRYPT ? out : in;
+    __m512i x = encrypt ? out : in;
     if (!header) return _mm512_shuffle_epi8(x, reversed());
     x = _mm512_shuffle_epi8(x, reversed_header(esn));
     return _mm512_mask_set1_epi32(x, esn ? 4 : 0, (int)sequence_high);
 }
 
-INLINE void finish(struct ipc_crypto_op *op, __m128i tag, enum direction direction, unsigned icv_length) {
-    const __mmask16 mask = (__mmask16)((1u << icv_length) - 1);
-    if (direction == ENCRYPT) {
+INLINE void hash(struct lanes *l, unsigned i, const struct kind kind) {
+    multiply(&l->sum[kind.one ? 0 : i], l->hashed[i], _mm512_loadu_si512(l->power[i]));
+    l->power[i] += kind.one ? 4 * VECTOR : VECTOR;
+}
+
+INLINE void round_of(const struct lanes *l, __m512i x[4], unsigned n, unsigned r, const struct kind kind, int last) {
+    __m512i k = round_key(l->key[0], r);
+    EACH(i, n) {
+        if (i && !kind.one && !kind.same_key) k = round_key(l->key[i], r);
+        x[i] = last ? _mm512_aesenclast_epi128(x[i], k) : _mm512_aesenc_epi128(x[i], k);
+    }
+}
+
+/* The key stream for n vectors; `l->hashed` is hashed on the way if `hashing`. */
+INLINE void stream(struct lanes *l, __m512i x[4], unsigned n, unsigned rounds, const struct kind kind, int hashing) {
+    EACH(i, n) {
+        x[i] = _mm512_xor_si512(l->start[i], counter_block(l->counter));
+        if (kind.one || i == n - 1) l->counter = add_four(l->counter);
+    }
+    round_of(l, x, n, 1, kind, 0);
+    round_of(l, x, n, 2, kind, 0);
+    if (hashing) hash(l, 0, kind);
+    round_of(l, x, n, 3, kind, 0);
+    round_of(l, x, n, 4, kind, 0);
+    if (hashing) hash(l, 1, kind);
+    round_of(l, x, n, 5, kind, 0);
+    round_of(l, x, n, 6, kind, 0);
+    if (hashing) hash(l, 2, kind);
+    round_of(l, x, n, 7, kind, 0);
+    round_of(l, x, n, 8, kind, 0);
+    if (hashing) hash(l, 3, kind);
+    round_of(l, x, n, 9, kind, 0);
+    for (unsigned r = 10; r < rounds; r++)
+        round_of(l, x, n, r, kind, 0);
+    round_of(l, x, n, rounds, kind, 1);
+}
+
+INLINE void finish(struct ipc_crypto_op *op, __m128i tag, __m128i received, int encrypt, __mmask16 mask) {
+    if (encrypt) {
         _mm_mask_storeu_epi8(op->icv, mask, tag);
         op->ok = 1;
     } else {
-        __m128i received = _mm_maskz_loadu_epi8(mask, op->received);
         op->ok = !_mm_mask_cmpneq_epu8_mask(mask, tag, received);
     }
 }
 
-#    define EACH(i, n) _Pragma("GCC unroll 4") for (unsigned i = 0; i < (n); i++)
-
-/* --- four short packets side by side --- */
-
-INLINE void four_step(struct packet p[4], const __m512i start[4], struct sum sum[4], __m512i counter, int header,
-                      int masked, __m128i last[4], enum direction direction, struct ipc_vaes_shape shape,
-                      struct ipc_crypto_op *const *ops) {
+INLINE void crypt_four(struct ipc_crypto_op *const *ops, struct ipc_vaes_shape shape, const struct kind kind) {
+    struct lanes l;
     __m512i x[4];
-    EACH(i, 4) x[i] = _mm512_xor_si512(start[i], counter);
-#    pragma GCC unroll 16
-    for (unsigned r = 1; r < shape.rounds; r++)
-        EACH(i, 4) x[i] = _mm512_aesenc_epi128(x[i], round_key(p[i].key, r));
-    EACH(i, 4) x[i] = _mm512_aesenclast_epi128(x[i], round_key(p[i].key, shape.rounds));
-    if (header) EACH(i, 4) last[i] = _mm512_castsi512_si128(x[i]);
-    EACH(i, 4) {
-        __mmask64 mask = header && p[i].blocks > 4 ? ~0ull : p[i].mask;
-        x[i] = absorb(p[i].at, mask, masked, header, x[i], direction, shape.esn, ops[i]->sequence_high);
-        p[i].at += VECTOR;
-    }
-    EACH(i, 4) {
-        multiply(&sum[i], x[i], _mm512_loadu_si512(p[i].power));
-        p[i].power += VECTOR;
-    }
-}
-
-INLINE void crypt_four(struct ipc_crypto_op *const *ops, enum direction direction, struct ipc_vaes_shape shape) {
-    struct packet p[4];
-    __m512i start[4];
-    struct sum sum[4];
-    __m128i last[4];
     const unsigned vectors = ipc_vaes_vectors(ops[0]->text_length);
-    __m512i counter = first_counter();
+    const __mmask16 icv_mask = (__mmask16)((1u << shape.icv_length) - 1);
+    __m128i received[4];
+    l.counter = first_counter();
     EACH(i, 4) {
-        p[i] = packet_of(ops[i]);
-        start[i] = start_of(&p[i]);
-        p[i].power = powers(&p[i], 0, 0, 1);
-        sum[i] = (struct sum){zero(), zero(), zero()};
+        l.key[i] = ops[kind.same_key ? 0 : i]->key;
+        l.at[i] = ops[i]->text - HEADER;
+        l.power[i] = powers(l.key[i], blocks_of(ops[i]) + 1);
+        l.start[i] = start_of(ops[i]);
+        l.sum[i] = (struct sum){zero(), zero(), zero()};
+        if (!kind.encrypt) received[i] = _mm_maskz_loadu_epi8(icv_mask, ops[i]->received);
     }
-    four_step(p, start, sum, counter_block(counter), 1, 1, last, direction, shape, ops);
+    stream(&l, x, 4, shape.rounds, kind, 0);
+    EACH(i, 4) {
+        __mmask64 mask = vectors == 1 ? mask_of(ops[i]) : ~0ull;
+        l.last[i] = _mm512_castsi512_si128(x[i]);
+        l.hashed[i] = absorb(l.at[i], x[i], kind.encrypt, 1, mask, 1, shape.esn, ops[i]->sequence_high);
+    }
     if (vectors > 1) {
-        counter = _mm512_add_epi32(counter, four());
         for (unsigned left = vectors - 2; left; left--) {
-            four_step(p, start, sum, counter_block(counter), 0, 0, last, direction, shape, ops);
-            counter = _mm512_add_epi32(counter, four());
+            stream(&l, x, 4, shape.rounds, kind, 1);
+            EACH(i, 4) l.hashed[i] = absorb(l.at[i] += VECTOR, x[i], kind.encrypt, 0, 0, 0, 0, 0);
         }
-        four_step(p, start, sum, counter_block(counter), 0, 1, last, direction, shape, ops);
+        stream(&l, x, 4, shape.rounds, kind, 1);
+        EACH(i, 4) l.hashed[i] = absorb(l.at[i] += VECTOR, x[i], kind.encrypt, 1, mask_of(ops[i]), 0, 0, 0);
     }
+    EACH(i, 4) hash(&l, i, kind);
 
     struct sum all;
-    all.low = fold4(sum[0].low, sum[1].low, sum[2].low, sum[3].low);
-    all.middle = fold4(sum[0].middle, sum[1].middle, sum[2].middle, sum[3].middle);
-    all.high = fold4(sum[0].high, sum[1].high, sum[2].high, sum[3].high);
-    __m512i h = zero(), mask = zero(), lengths = zero();
-    h = _mm512_castsi128_si512(*(const __m128i *)p[0].key->power[IPC_VAES_POWERS - 1]);
-    h = _mm512_inserti32x4(h, *(const __m128i *)p[1].key->power[IPC_VAES_POWERS - 1], 1);
-    h = _mm512_inserti32x4(h, *(const __m128i *)p[2].key->power[IPC_VAES_POWERS - 1], 2);
-    h = _mm512_inserti32x4(h, *(const __m128i *)p[3].key->power[IPC_VAES_POWERS - 1], 3);
-    mask = _mm512_castsi128_si512(last[0]);
-    mask = _mm512_inserti32x4(mask, last[1], 1);
-    mask = _mm512_inserti32x4(mask, last[2], 2);
-    mask = _mm512_inserti32x4(mask, last[3], 3);
+    all.low = fold4(l.sum[0].low, l.sum[1].low, l.sum[2].low, l.sum[3].low);
+    all.middle = fold4(l.sum[0].middle, l.sum[1].middle, l.sum[2].middle, l.sum[3].middle);
+    all.high = fold4(l.sum[0].high, l.sum[1].high, l.sum[2].high, l.sum[3].high);
+    __m512i h = _mm512_castsi128_si512(*(const __m128i *)powers(l.key[0], 1));
+    if (kind.same_key) {
+        h = _mm512_broadcast_i32x4(_mm512_castsi512_si128(h));
+    } else {
+        h = _mm512_inserti32x4(h, *(const __m128i *)powers(l.key[1], 1), 1);
+        h = _mm512_inserti32x4(h, *(const __m128i *)powers(l.key[2], 1), 2);
+        h = _mm512_inserti32x4(h, *(const __m128i *)powers(l.key[3], 1), 3);
+    }
+    __m512i last = _mm512_castsi128_si512(l.last[0]);
+    last = _mm512_inserti32x4(last, l.last[1], 1);
+    last = _mm512_inserti32x4(last, l.last[2], 2);
+    last = _mm512_inserti32x4(last, l.last[3], 3);
     const long long aad = shape.esn ? 96 : 64;
-    lengths = _mm512_set_epi64(aad, 8ll * ops[3]->text_length, aad, 8ll * ops[2]->text_length, aad,
-                               8ll * ops[1]->text_length, aad, 8ll * ops[0]->text_length);
+    __m512i lengths = _mm512_set_epi64(aad, 8ll * ops[3]->text_length, aad, 8ll * ops[2]->text_length, aad,
+                                       8ll * ops[1]->text_length, aad, 8ll * ops[0]->text_length);
     multiply(&all, lengths, h);
-    __m512i tags = _mm512_xor_si512(_mm512_shuffle_epi8(reduce(all), reversed()), mask);
-    finish(ops[0], _mm512_castsi512_si128(tags), direction, shape.icv_length);
-    finish(ops[1], _mm512_extracti32x4_epi32(tags, 1), direction, shape.icv_length);
-    finish(ops[2], _mm512_extracti32x4_epi32(tags, 2), direction, shape.icv_length);
-    finish(ops[3], _mm512_extracti32x4_epi32(tags, 3), direction, shape.icv_length);
+    __m512i tags = _mm512_xor_si512(_mm512_shuffle_epi8(reduce(all), reversed()), last);
+    finish(ops[0], _mm512_castsi512_si128(tags), received[0], kind.encrypt, icv_mask);
+    finish(ops[1], _mm512_extracti32x4_epi32(tags, 1), received[1], kind.encrypt, icv_mask);
+    finish(ops[2], _mm512_extracti32x4_epi32(tags, 2), received[2], kind.encrypt, icv_mask);
+    finish(ops[3], _mm512_extracti32x4_epi32(tags, 3), received[3], kind.encrypt, icv_mask);
 }
 
-/* --- one packet, four vectors side by side --- */
-
-/* n vectors; on the way, the four before them are hashed. Those that come out stand right in `x`, zeros before. */
-INLINE __m512i one_step(struct packet *p, __m512i start, struct sum *sum, __m512i counter, __m512i x[4], unsigned n,
-                        int header, __mmask64 mask, __m128i *last, enum direction direction,
-                        struct ipc_vaes_shape shape, uint32_t sequence_high) {
-    __m512i y[4];
-    EACH(i, n) {
-        y[i] = _mm512_xor_si512(start, counter_block(counter));
-        counter = _mm512_add_epi32(counter, four());
-    }
-#    pragma GCC unroll 16
-    for (unsigned r = 1; r < shape.rounds; r++) {
-        __m512i k = round_key(p->key, r);
-        EACH(i, n) y[i] = _mm512_aesenc_epi128(y[i], k);
-        if (!header && r % 2 == 0 && r <= 8) {
-            multiply(sum, x[r / 2 - 1], _mm512_loadu_si512(p->power));
-            p->power += VECTOR;
-        }
-    }
-    __m512i k = round_key(p->key, shape.rounds);
-    EACH(i, n) y[i] = _mm512_aesenclast_epi128(y[i], k);
-    if (header) *last = _mm512_castsi512_si128(y[0]);
-    EACH(i, 4 - n) x[i] = zero();
+INLINE void absorb_one(struct lanes *l, __m512i x[4], unsigned n, __mmask64 mask, int header, const struct kind kind,
+                       struct ipc_vaes_shape shape, uint32_t sequence_high) {
+    EACH(i, 4 - n) l->hashed[i] = zero();
     EACH(i, n)
-    x[4 - n + i] = absorb(p->at + VECTOR * i, mask, i == n - 1, header && i == 0, y[i], direction, shape.esn,
-                          sequence_high);
-    p->at += VECTOR * n;
-    return counter;
+    l->hashed[4 - n + i] = absorb(l->at[0] + VECTOR * i, x[i], kind.encrypt, i == n - 1, mask, header && i == 0,
+                                  shape.esn, sequence_high);
+    l->at[0] += VECTOR * n;
 }
 
-INLINE void crypt_one(struct ipc_crypto_op *op, enum direction direction, struct ipc_vaes_shape shape) {
-    struct packet p = packet_of(op);
-    struct sum sum = {zero(), zero(), zero()};
-    __m128i last;
-    const unsigned vectors = ipc_vaes_vectors(op->text_length), high = op->sequence_high;
-    const __m512i start = start_of(&p);
-    __m512i counter = first_counter();
+INLINE void first_one(struct lanes *l, unsigned n, __mmask64 mask, const struct kind kind, struct ipc_vaes_shape shape,
+                      uint32_t sequence_high) {
     __m512i x[4];
+    stream(l, x, n, shape.rounds, kind, 0);
+    l->last[0] = _mm512_castsi512_si128(x[0]);
+    absorb_one(l, x, n, mask, 1, kind, shape, sequence_high);
+}
+
+INLINE void crypt_one(struct ipc_crypto_op *op, struct ipc_vaes_shape shape, const struct kind kind) {
+    struct lanes l;
+    __m512i x[4];
+    const __mmask16 icv_mask = (__mmask16)((1u << shape.icv_length) - 1);
+    __m128i received = kind.encrypt ? _mm_setzero_si128() : _mm_maskz_loadu_epi8(icv_mask, op->received);
+    const unsigned vectors = ipc_vaes_vectors(op->text_length), high = op->sequence_high;
     unsigned n = (vectors - 1) % 4 + 1, groups = (vectors + 3) / 4;
-    unsigned blocks = p.blocks + 4 * (4 - n);
+    unsigned blocks = blocks_of(op) + 4 * (4 - n);
     unsigned span = groups <= SPAN / 4 ? groups : SPAN / 4;
-    p.power = p.key->power[IPC_VAES_POWERS - (span == groups ? blocks + 1 : 4 * SPAN)];
-    __mmask64 mask = groups == 1 ? p.mask : ~0ull;
+    l.counter = first_counter();
+    l.key[0] = op->key;
+    l.at[0] = op->text - HEADER;
+    l.sum[0] = (struct sum){zero(), zero(), zero()};
+    EACH(i, 4) {
+        l.start[i] = start_of(op);
+        l.power[i] = powers(l.key[0], span == groups ? blocks + 1 : 4 * SPAN) + VECTOR * i;
+    }
+    __mmask64 last = mask_of(op), mask = groups == 1 ? last : ~0ull;
     if (n == 1)
-        counter = one_step(&p, start, &sum, counter, x, 1, 1, mask, &last, direction, shape, high);
+        first_one(&l, 1, mask, kind, shape, high);
     else if (n == 2)
-        counter = one_step(&p, start, &sum, counter, x, 2, 1, mask, &last, direction, shape, high);
+        first_one(&l, 2, mask, kind, shape, high);
     else if (n == 3)
-        counter = one_step(&p, start, &sum, counter, x, 3, 1, mask, &last, direction, shape, high);
+        first_one(&l, 3, mask, kind, shape, high);
     else
-        counter = one_step(&p, start, &sum, counter, x, 4, 1, mask, &last, direction, shape, high);
+        first_one(&l, 4, mask, kind, shape, high);
     for (unsigned done = 1; done < groups; done++) {
-        mask = done + 1 == groups ? p.mask : ~0ull;
-        counter = one_step(&p, start, &sum, counter, x, 4, 0, mask, &last, direction, shape, high);
+        mask = done + 1 == groups ? last : ~0ull;
+        stream(&l, x, 4, shape.rounds, kind, 1);
+        absorb_one(&l, x, 4, mask, 0, kind, shape, high);
         if (done == span) {
             span = groups - done <= SPAN / 4 ? groups : done + SPAN / 4;
-            p.power = p.key->power[IPC_VAES_POWERS - (span == groups ? blocks - 16 * done + 1 : 4 * SPAN)];
-            struct sum folded = {fold(sum.low), fold(sum.middle), fold(sum.high)};
+            EACH(i, 4)
+            l.power[i] = powers(l.key[0], span == groups ? blocks - 16 * done + 1 : 4 * SPAN) + VECTOR * i;
+            struct sum folded = {fold(l.sum[0].low), fold(l.sum[0].middle), fold(l.sum[0].high)};
             /* The hash so far counts as a block that is added to the next one. */
-            __m512i hash = _mm512_maskz_mov_epi64(0x03, reduce(folded));
-            sum = (struct sum){zero(), zero(), zero()};
-            x[0] = _mm512_xor_si512(x[0], hash);
+            l.hashed[0] = _mm512_xor_si512(l.hashed[0], _mm512_maskz_mov_epi64(0x03, reduce(folded)));
+            l.sum[0] = (struct sum){zero(), zero(), zero()};
         }
     }
-    EACH(i, 4) multiply(&sum, x[i], _mm512_loadu_si512(p.power + VECTOR * i));
-    sum = (struct sum){fold(sum.low), fold(sum.middle), fold(sum.high)};
+    EACH(i, 4) hash(&l, i, kind);
+    struct sum sum = {fold(l.sum[0].low), fold(l.sum[0].middle), fold(l.sum[0].high)};
     __m128i lengths = _mm_set_epi64x(shape.esn ? 96 : 64, 8ll * op->text_length);
-    __m128i h = _mm_load_si128((const __m128i *)p.key->power[IPC_VAES_POWERS - 1]);
+    __m128i h = _mm_load_si128((const __m128i *)powers(l.key[0], 1));
     multiply(&sum, _mm512_zextsi128_si512(lengths), _mm512_zextsi128_si512(h));
     __m128i tag = _mm512_castsi512_si128(_mm512_shuffle_epi8(reduce(sum), reversed()));
-    finish(op, _mm_xor_si128(tag, last), direction, shape.icv_length);
+    finish(op, _mm_xor_si128(tag, l.last[0]), received, kind.encrypt, icv_mask);
 }
-
-#    define VARIANT(direction, rounds_)                                                                      \
-        shape.rounds = rounds_;                                                                              \
-        if (count == 1)                                                                                      \
-            crypt_one(ops[0], direction, shape);                                                                 \
-        else                                                                                                 \
-            crypt_four(ops, direction, shape);
 
 IPC_VAES_TARGET void ipc_vaes_encrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops,
                                       unsigned count) {
-    if (shape.rounds == 10) {
-        VARIANT(ENCRYPT, 10)
-    } else if (shape.rounds == 12) {
-        VARIANT(ENCRYPT, 12)
-    } else {
-        VARIANT(ENCRYPT, 14)
-    }
+    if (count == 1)
+        crypt_one(ops[0], shape, (struct kind){1, 1, 1});
+    else if (ops[0]->key == ops[1]->key && ops[0]->key == ops[2]->key && ops[0]->key == ops[3]->key)
+        crypt_four(ops, shape, (struct kind){1, 0, 1});
+    else
+        crypt_four(ops, shape, (struct kind){1, 0, 0});
 }
 
 IPC_VAES_TARGET void ipc_vaes_decrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops,
                                       unsigned count) {
-    if (shape.rounds == 10) {
-        VARIANT(DECRYPT, 10)
-    } else if (shape.rounds == 12) {
-        VARIANT(DECRYPT, 12)
-    } else {
-        VARIANT(DECRYPT, 14)
-    }
+    if (count == 1)
+        crypt_one(ops[0], shape, (struct kind){0, 1, 1});
+    else if (ops[0]->key == ops[1]->key && ops[0]->key == ops[2]->key && ops[0]->key == ops[3]->key)
+        crypt_four(ops, shape, (struct kind){0, 0, 1});
+    else
+        crypt_four(ops, shape, (struct kind){0, 0, 0});
 }
 
 /* --- keys --- */
