@@ -16,9 +16,9 @@
 
 struct ipc_vaes_key {
     /* H^IPC_VAES_POWERS .. H^1 in the form that multiply() wants. */
-    _Alignas(64) uint8_t power[IPC_VAES_POWERS][16];
+    _Alignas(16) uint8_t power[IPC_VAES_POWERS][16];
     /* In round[0] the salt is mixed in already. Must follow power: vectors of powers end in here. */
-    uint8_t round[IPC_VAES_ROUNDS_MAX + 1][16];
+    _Alignas(64) uint8_t round[IPC_VAES_ROUNDS_MAX + 1][64];
 };
 
 /* What a suite comes down to. */

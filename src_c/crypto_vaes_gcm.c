@@ -86,11 +86,8 @@ INLINE __m512i zero(void) {
     return _mm512_setzero_si512();
 }
 
-/* An intrinsic would do, but gcc likes to load 16 bytes and shuffle, and shuffles are scarce. */
 INLINE __m512i round_key(const struct ipc_vaes_key *key, unsigned i) {
-    __m512i x;
-    __asm__("vbroadcasti32x4 %1, %0" : "=v"(x) : "m"(key->round[i]));
-    return x;
+    return _mm512_load_si512(key->round[i]);
 }
 
 /* Blocks of AAD and text. */
@@ -359,7 +356,7 @@ INLINE __m128i prepared(__m128i h) {
 IPC_VAES_TARGET void ipc_vaes_expand(struct ipc_vaes_key *out, const uint8_t *key, unsigned key_length) {
     const unsigned words = key_length / 4, rounds = words + 6;
     uint32_t w, back, rcon = 1;
-    uint8_t *schedule = &out->round[0][0];
+    uint8_t schedule[16 * (IPC_VAES_ROUNDS_MAX + 1)];
     memcpy(schedule, key, key_length);
     for (unsigned i = words; i < 4 * (rounds + 1); i++) {
         memcpy(&w, schedule + 4 * (i - 1), 4);
@@ -374,6 +371,8 @@ IPC_VAES_TARGET void ipc_vaes_expand(struct ipc_vaes_key *out, const uint8_t *ke
         memcpy(schedule + 4 * i, &w, 4);
     }
 
+    for (unsigned r = 0; r <= rounds; r++)
+        _mm512_store_si512(out->round[r], _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(schedule + 16 * r))));
     __m128i h = _mm_load_si128((const __m128i *)out->round[0]);
     for (unsigned r = 1; r < rounds; r++)
         h = _mm_aesenc_si128(h, _mm_load_si128((const __m128i *)out->round[r]));
@@ -383,7 +382,7 @@ IPC_VAES_TARGET void ipc_vaes_expand(struct ipc_vaes_key *out, const uint8_t *ke
     for (unsigned i = IPC_VAES_POWERS; i--; power = times(power, h))
         _mm_store_si128((__m128i *)out->power[i], power);
 
-    for (unsigned i = 0; i < 4; i++)
-        out->round[0][i] ^= key[key_length + i];
+    for (unsigned i = 0; i < 64; i++)
+        if (i % 16 < 4) out->round[0][i] ^= key[key_length + i % 16];
 }
 #endif
