@@ -136,6 +136,7 @@ class Backend:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.table = Table.in_dll(library, "ipc_crypto_vaes")
+        self.wiped = ctypes.c_size_t.in_dll(library, "wiped")
         self.engine = self.table.engine_create()
         assert self.engine
         self.keys: dict[tuple[int, bytes], int] = {}

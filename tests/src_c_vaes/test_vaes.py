@@ -121,6 +121,16 @@ def test_names(backend: Backend) -> None:
     backend.table.key_destroy(None)
 
 
+def test_keys_are_aligned_and_wiped(backend: Backend, suite: Suite) -> None:
+    before = backend.wiped.value
+    key = backend.table.key_create(backend.engine, suite.c, bytes(suite.key + 4), None)
+    assert key % 64 == 0
+    assert backend.wiped.value - before >= 4 * 4 * (suite.key // 4 + 7), "the schedule is built in memory of its own"
+    before = backend.wiped.value
+    backend.table.key_destroy(key)
+    assert backend.wiped.value - before == backend.table.key_size(suite.c)
+
+
 def test_empty_burst(backend: Backend, suite: Suite) -> None:
     assert backend.run("encrypt", suite, []) == backend.run("decrypt", suite, []) == []
 

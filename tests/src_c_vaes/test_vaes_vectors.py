@@ -33,8 +33,10 @@ def vectors(captures: Path) -> Iterator[Vector]:
         for group in json.loads((captures / name).read_text())["testGroups"]:
             if group["ivSize"] == 96 and group["tagSize"] in (64, 96, 128):
                 for t in group["tests"]:
-                    fields = [bytes.fromhex(t[k]) for k in ("key", "iv", "aad", "msg", "ct", "tag")]
-                    yield Vector(*fields, valid=t["result"] == "valid")
+                    key, nonce, aad, plain, cipher, tag = (
+                        bytes.fromhex(t[k]) for k in ("key", "iv", "aad", "msg", "ct", "tag")
+                    )
+                    yield Vector(key, nonce, aad, plain, cipher, tag, t["result"] == "valid")
     for t in json.loads((captures / "rfc-vectors/draft-mcgrew-gcm-test-01.shared.json").read_text())["cases"]:
         names = ("key", "aad", "plaintext", "ciphertext", "icv")
         key, aad, plain, cipher, tag = (bytes.fromhex(t[k]) for k in names)
