@@ -33,9 +33,11 @@ def build(folder: Path) -> Path:
     binary = folder / "instructions"
     sources = sorted(str(path) for path in (ROOT / "src_c").glob("*.c") if not path.name.startswith(("trace", "world")))
     subprocess.run(
-        ["gcc", "-std=c11", "-O3", "-g", "-D_GNU_SOURCE", "-DIPC_HAVE_IPSECMB", "-DIPC_HAVE_OPENSSL"]
-        + [f"-I{ROOT / 'src_c'}", f"-I{ROOT / 'src_c' / 'include'}", str(ROOT / "bench" / "instructions.c"), *sources]
-        + ["-lIPSec_MB", "-lcrypto", "-o", str(binary)],
+        [
+            *("gcc", "-std=c11", "-O3", "-g", "-D_GNU_SOURCE", "-DIPC_HAVE_IPSECMB", "-DIPC_HAVE_OPENSSL"),
+            *(f"-I{ROOT / 'src_c'}", f"-I{ROOT / 'src_c' / 'include'}", str(ROOT / "bench" / "instructions.c")),
+            *(*sources, "-lIPSec_MB", "-lcrypto", "-o", str(binary)),
+        ],
         check=True,
     )
     return binary
@@ -47,8 +49,10 @@ def counted(binary: Path, suite: str, size: int, rounds: int, folder: Path) -> d
     for loop, name in LOOPS.items():
         out = folder / f"{suite}-{size}-{rounds}-{name}"
         subprocess.run(
-            ["valgrind", "--tool=callgrind", "--collect-atstart=no", f"--toggle-collect={loop}"]
-            + [f"--callgrind-out-file={out}", str(binary), suite, str(size), str(rounds)],
+            [
+                *("valgrind", "--tool=callgrind", "--collect-atstart=no", f"--toggle-collect={loop}"),
+                *(f"--callgrind-out-file={out}", str(binary), suite, str(size), str(rounds)),
+            ],
             check=True,
             capture_output=True,
         )
@@ -57,7 +61,8 @@ def counted(binary: Path, suite: str, size: int, rounds: int, folder: Path) -> d
         ).stdout
         lines = re.findall(r"^\s*([\d,]+) \([^)]*\)\s+(\S+)", text, re.MULTILINE)
         found[f"{name} all"] = next(_number(count) for count, what in lines if what == "PROGRAM")
-        found[f"{name} own"] = sum(_number(count) for count, what in lines if "src_c/" in what and "crypto_" not in what)
+        own = (_number(count) for count, what in lines if "src_c/" in what and "crypto_" not in what)
+        found[f"{name} own"] = sum(own)
     return found
 
 

@@ -1,5 +1,6 @@
 /* The algorithm tables, the list of back ends and the choice between them. */
 #include "crypto_backends.h"
+#include "crypto_vaes.h"
 
 #include <string.h>
 

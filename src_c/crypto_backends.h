@@ -17,9 +17,6 @@
 
 extern const struct ipc_crypto_backend ipc_crypto_ipsecmb;
 extern const struct ipc_crypto_backend ipc_crypto_openssl;
-#ifdef IPC_HAVE_VAES
-extern const struct ipc_crypto_backend ipc_crypto_vaes;
-#endif
 
 static inline void ipc_store_high(uint8_t *to, uint32_t sequence_high) {
     uint8_t bytes[4] = {(uint8_t)(sequence_high >> 24), (uint8_t)(sequence_high >> 16),

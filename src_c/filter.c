@@ -3,15 +3,6 @@
 
 #include <stdlib.h>
 
-static int matches(const struct ipc_filter *f, enum ipc_direction direction, const struct ipc_flow *flow) {
-    return f->direction == direction && (f->family == 0 || f->family == flow->family) &&
-           ipc_address_in(flow->source, f->source, f->source_mask) &&
-           ipc_address_in(flow->destination, f->destination, f->destination_mask) &&
-           (f->protocol == 0 || f->protocol == ipc_protocol(flow->rest)) &&
-           (f->source_port == 0 || f->source_port == ipc_source_port(flow->rest)) &&
-           (f->destination_port == 0 || f->destination_port == ipc_destination_port(flow->rest));
-}
-
 int ipc_sa_covers(const ipc_driver *d, uint32_t sa, const struct ipc_flow *flow) {
     const struct ipc_sa_config *c = &ipc_ctl(d, sa)->config;
     return (c->family == 0 || c->family == flow->family) &&
@@ -44,8 +35,17 @@ static int exempt(const ipc_driver *d, const struct ipc_flow *flow) {
 }
 
 static uint32_t find(const ipc_driver *d, enum ipc_direction direction, const struct ipc_flow *flow) {
+    const struct ipc_match_key key = {
+        .source = flow->source,
+        .destination = flow->destination,
+        .source_port = ipc_source_port(flow->rest),
+        .destination_port = ipc_destination_port(flow->rest),
+        .protocol = ipc_protocol(flow->rest),
+        .family = flow->family,
+    };
+    if (!d->matcher_off) return d->matcher ? ipc_matcher_find(d->matcher, direction, &key) : IPC_NONE;
     for (uint32_t i = 0; i < d->filter_count; i++)
-        if (matches(&d->filters[i].filter, direction, flow)) return i;
+        if (ipc_filter_matches(&d->filters[i].filter, direction, &key)) return i;
     return IPC_NONE;
 }
 
@@ -180,9 +180,11 @@ static void sort_names(struct named *names, const struct ipc_filter_state *state
     if (count > 1) qsort(names, count, sizeof *names, by_name);
 }
 
-static int read_filters(struct ipc_filter_state *states, const struct ipc_filter *filters, uint32_t count) {
+/* Copies with what the masks leave, into the driver's states and for the matcher. */
+static int read_filters(struct ipc_filter_state *states, struct ipc_filter *read,
+                        const struct ipc_filter *filters, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
-        struct ipc_filter *f = &states[i].filter;
+        struct ipc_filter *f = &read[i];
         *f = filters[i];
         if (f->direction > IPC_INBOUND || f->action > IPC_PASSTHROUGH ||
             (f->family != 0 && f->family != 4 && f->family != 6))
@@ -190,6 +192,7 @@ static int read_filters(struct ipc_filter_state *states, const struct ipc_filter
         f->source = (ipc_address){f->source.high & f->source_mask.high, f->source.low & f->source_mask.low};
         f->destination = (ipc_address){f->destination.high & f->destination_mask.high,
                                        f->destination.low & f->destination_mask.low};
+        states[i].filter = *f;
         states[i].newest = IPC_NONE;
     }
     return 0;
@@ -197,13 +200,17 @@ static int read_filters(struct ipc_filter_state *states, const struct ipc_filter
 
 int ipc_driver_set_filters(ipc_driver *d, const struct ipc_filter *filters, uint32_t count) {
     struct ipc_filter_state *states = calloc(count ? count : 1, sizeof *states);
+    struct ipc_filter *read = malloc((count ? count : 1) * sizeof *read);
+    ipc_matcher *matcher = NULL;
     struct named *names = malloc(((size_t)count + d->filter_count + 1) * sizeof *names), *old = names + count;
-    int rc = states && names ? read_filters(states, filters, count) : IPC_E(NO_MEMORY);
+    int rc = states && read && names ? read_filters(states, read, filters, count) : IPC_E(NO_MEMORY);
     if (rc == 0) {
         sort_names(names, states, count);
         for (uint32_t i = 1; i < count; i++)
             if (by_name(&names[i - 1], &names[i]) == 0) rc = IPC_E(DUPLICATE);
     }
+    if (rc == 0) rc = ipc_matcher_create(read, count, d->seed, &matcher);
+    free(read);
     if (rc < 0) {
         free(names);
         free(states);
@@ -218,6 +225,8 @@ int ipc_driver_set_filters(ipc_driver *d, const struct ipc_filter *filters, uint
     }
     free(names);
     free(d->filters);
+    ipc_matcher_destroy(d->matcher);
+    d->matcher = matcher;
     d->filters = states;
     d->filter_count = count;
     ipc_sa_link_all(d);

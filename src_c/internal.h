@@ -5,6 +5,7 @@
 #include "ipsec_core/crypto.h"
 #include "ipsec_core/driver.h"
 #include "ipsec_core/frag.h"
+#include "matcher.h"
 #include "packet.h"
 #include "replay.h"
 #include "spi_table.h"
@@ -156,6 +157,7 @@ struct ipc_driver {
     /* filters and header cache */
     struct ipc_filter_state *filters;
     uint32_t filter_count;
+    ipc_matcher *matcher;
     uint32_t generation;
     struct ipc_cache_entry *cache; /* outbound half, then inbound half */
     uint32_t cache_slots;          /* of a half */
