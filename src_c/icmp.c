@@ -128,10 +128,10 @@ int ipc_icmp_too_big(const uint8_t *packet, uint32_t length, uint32_t mtu, ipc_a
         return IPC_E(INVALID);
     if (!may_be_answered(packet, &v)) return 0;
 
+    /* The packet is longer than its smallest MTU, which is no less than what is quoted. */
     uint32_t header = v.version == 4 ? IPC_IPV4_HEADER : IPC_IPV6_HEADER;
     uint32_t quoted =
         v.version == 4 ? (packet[0] & 15u) * 4 + IPV4_QUOTED : IPC_ICMP_MAX - header - ICMP_HEADER;
-    if (quoted > v.total) quoted = v.total;
     uint32_t all = header + ICMP_HEADER + quoted;
     if (room < all) return IPC_E(FULL);
     uint8_t *message = out + header;

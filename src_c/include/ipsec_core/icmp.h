@@ -36,11 +36,12 @@ struct ipc_path_mtu {
 };
 
 /*
- * Reads a message of `ipc_icmp_too_big`'s kinds that came to us. `mtu` is not under 68 (IPv4) or 1280 (IPv6);
- * where an old router says 0 it is the next plateau under the length of the packet (RFC 1191 7.1). Returns 0;
- * IPC_E(NOT_FOUND) when it is something else, or about a packet that is not IPsec (UDP: no port is 4500, or
- * IKE by the non-ESP marker of RFC 3948 2.2); IPC_E(FORMAT) when it is malformed, a fragment, its checksum is
- * wrong, or it did not come to the source of the packet that it is about.
+ * Reads a message of the kinds of `ipc_icmp_too_big` that came to us. `mtu` is not under 68 (IPv4) or 1280
+ * (IPv6); where an old router says 0 it is the next plateau under the length of the packet (RFC 1191 7.1).
+ * Returns 0, or with `found` undefined IPC_E(NOT_FOUND) when it is something else or about a packet that is
+ * not IPsec (UDP: no port is 4500, or IKE by the non-ESP marker of RFC 3948 2.2), IPC_E(FORMAT) when it is
+ * malformed, a fragment, its checksum is wrong, or it did not come to the source of the packet that it is
+ * about. The checksum of the IPv4 header is the caller's business.
  *
  * Anybody can send such a message: lower a path MTU by it only when the SA exists and `mtu` is under the
  * length of what was sent (RFC 2401 6.1.2, RFC 5927 7).
