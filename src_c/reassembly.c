@@ -299,8 +299,11 @@ static int take(ipc_reassembler *r, struct slot *s, const uint8_t *fragment, con
     if (s->refused) return IPC_E(FORMAT);
     struct buffer *b = s->buffer;
     uint32_t start = f->start, end = start + f->size;
-    int contradicts =
-        f->more ? s->total && end >= s->total : s->highest > end || (s->total && s->total != end);
+    int contradicts;
+    if (f->more)
+        contradicts = s->total && end >= s->total;
+    else /* without a total, more comes behind all that is here */
+        contradicts = s->total ? end != s->total : end <= s->highest;
     enum fit fit = contradicts ? FIT_OVERLAP : compare(b, start, end, fragment + f->at);
     if (fit == FIT_DUPLICATE) return 0;
     if (fit == FIT_OVERLAP) {

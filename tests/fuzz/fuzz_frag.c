@@ -182,6 +182,20 @@ static void any_fragments(const uint8_t *data, size_t size) {
     ipc_reassembler_destroy(table);
 }
 
+/* Puts the checksum of an ICMP message right that the data have changed from its rest (the MTU) on. */
+static void change_message(uint8_t *ip, uint32_t length, const uint8_t *data, size_t size) {
+    uint32_t header = ip[0] >> 4 == 6 ? 40 : 20, total = header == 40 ? 58 + length - header : 0;
+    uint8_t *message = ip + header;
+    for (uint32_t i = 4; i < length - header && i < size; i++)
+        message[i] = data[i];
+    message[2] = message[3] = 0;
+    for (uint32_t i = header == 40 ? 8 : header; i < length; i++)
+        total += i % 2 ? ip[i] : (uint32_t)ip[i] << 8;
+    while (total >> 16)
+        total = (total & 0xffff) + (total >> 16);
+    put16(message + 2, ~total);
+}
+
 /* Any packet, and the message about it, which its sender must understand or find to be of no concern. */
 static void messages(const uint8_t *data, size_t size) {
     static uint8_t large[2000];
@@ -202,14 +216,19 @@ static void messages(const uint8_t *data, size_t size) {
     CHECK(out);
     int code = ipc_icmp_too_big(large, sizeof large, mtu, router, out, IPC_ICMP_MAX);
     if (code > 0) {
-        message = copy_of(out, (uint32_t)code);
-        code = ipc_icmp_path_mtu(message, (uint32_t)code, &found);
+        uint32_t length = (uint32_t)code;
+        message = copy_of(out, length);
+        code = ipc_icmp_path_mtu(message, length, &found);
         CHECK(code == 0 || code == IPC_E(NOT_FOUND) || (six && code == IPC_E(FORMAT)));
         if (code == 0) {
             CHECK(found.mtu >= mtu && found.mtu < sizeof large);
             CHECK(ipc_address_equal(found.router, router));
             CHECK(found.protocol == 50 || found.protocol == 51 || found.protocol == 17);
         }
+        change_message(message, length, data, size);
+        code = ipc_icmp_path_mtu(message, length, &found);
+        CHECK(code == 0 || code == IPC_E(NOT_FOUND) || code == IPC_E(FORMAT));
+        if (code == 0) CHECK(found.mtu >= (six ? 1280 : 68));
         free(message);
     }
     free(out);

@@ -171,7 +171,7 @@ class Library:
     def fragment(
         self, packet: bytes, mtu: int, stop_after: int = 1 << 30, identification: int | None = None
     ) -> tuple[int, list[bytes]]:
-        """The code and the fragments, IPv6 with an identification; the callback refuses (-77) all after `stop_after`."""
+        """The code and the fragments (IPv6 with an identification); the callback refuses (-77) after `stop_after`."""
         out: list[bytes] = []
 
         def emit(_context: int | None, pointer: int, length: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -56,7 +57,7 @@ def piece(
     at: int,
     more: bool,
     before: list[Header] | None = None,
-    id: int = 7,  # noqa: A002
+    id: int = 7,
     protocol: int = ESP,
     **addresses: str,
 ) -> bytes:
@@ -342,7 +343,8 @@ def test_a_million_bad_fragments_take_no_memory(library: Any) -> None:
         for fragment in bad:
             code = table.input(fragment, now)
             results[code == 0] += 1
-    assert resident() - before < 1 << 20
+    if os.environ.get("IPSEC_CORE_SANITIZE") != "1":  # which keeps what Python frees
+        assert resident() - before < 1 << 20
     assert sum(results) == 1_000_000
     assert min(results) > 100_000
     stats = table.stats

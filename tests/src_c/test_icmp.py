@@ -52,7 +52,9 @@ def text(address: Address) -> str:
     return str(value.ipv4_mapped or value)
 
 
-def too_big(library: Any, packet: bytes | Packet, mtu: int, router: str | Address = R4, room: int = 1280) -> bytes | int:
+def too_big(
+    library: Any, packet: bytes | Packet, mtu: int, router: str | Address = R4, room: int = 1280
+) -> bytes | int:
     """The message, or the code."""
     packet = bytes(packet)
     out = (ctypes.c_uint8 * max(1, room))()
@@ -74,10 +76,8 @@ def path_mtu(library: Any, packet: bytes | Packet) -> dict[str, Any] | int:
 
 
 def said(source: str, destination: str, router: str, protocol: int, spi: int, mtu: int, ports: Any = (0, 0)) -> Any:
-    return {
-        **{"source": source, "destination": destination, "router": router, "protocol": protocol, "spi": spi},
-        **{"mtu": mtu, "source_port": ports[0], "destination_port": ports[1]},
-    }
+    values = (source, destination, router, spi, mtu, *ports, protocol)
+    return dict(zip((name for name, _ in PathMtu._fields_), values, strict=True))
 
 
 @pytest.mark.parametrize("options", [[], [IPOption_Router_Alert()] * 3])
