@@ -1,19 +1,23 @@
 /*
- * libFuzzer target for fragments. The first byte chooses: fragments in any order with any content into a
- * small table, or one packet that is split and joined again, which must give the packet back.
+ * libFuzzer target for fragments and the messages of path MTU discovery. The first byte chooses: fragments of
+ * both families in any order with any content (overlaps, truncations) into a small table; one packet that is
+ * split and joined again in any order, which must give the packet back; or a packet and a message about it.
  *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc_c/include tests/fuzz/fuzz_frag.c src_c/frag.c -o
- * fuzz_frag
+ *     clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc_c/include tests/fuzz/fuzz_frag.c src_c/frag.c
+ * src_c/reassembly.c src_c/icmp.c -o fuzz_frag
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "ipsec_core/frag.h"
+#include "ipsec_core/icmp.h"
 
 #define CHECK(condition)                                                                                     \
     do {                                                                                                     \
         if (!(condition)) abort();                                                                           \
     } while (0)
+#define LONGEST (40 + 65535)
+#define PIECES  1400 /* of 65535 bytes with an MTU of 68 */
 
 static unsigned sum(const uint8_t *p, uint32_t length) {
     unsigned total = 0;
@@ -22,59 +26,126 @@ static unsigned sum(const uint8_t *p, uint32_t length) {
     return total;
 }
 
-struct split {
-    ipc_reassembler *table;
-    uint32_t mtu;
-    int complete; /* in how many fragments the datagram was complete */
-    uint8_t joined[65535];
-    uint32_t length;
+/* A copy of its own: reading beyond it is seen. */
+static uint8_t *copy_of(const uint8_t *data, uint32_t length) {
+    uint8_t *copy = malloc(length ? length : 1);
+    CHECK(copy);
+    memcpy(copy, data, length);
+    return copy;
+}
+
+static void put16(uint8_t *p, uint32_t value) {
+    p[0] = (uint8_t)(value >> 8);
+    p[1] = (uint8_t)value;
+}
+
+struct pieces {
+    uint32_t mtu, count;
+    uint8_t *bytes[PIECES];
+    uint32_t length[PIECES];
 };
 
-static int take(void *context, const uint8_t *fragment, uint32_t length) {
-    struct split *s = context;
-    const uint8_t *datagram;
-    uint32_t datagram_length;
-    CHECK(length <= s->mtu);
-    int code = ipc_reassembler_input(s->table, fragment, length, 0, &datagram, &datagram_length);
-    CHECK(code >= 0);
-    if (code == 1) {
-        s->complete++;
-        s->length = datagram_length;
-        memcpy(s->joined, datagram, datagram_length);
-    }
+static int keep(void *context, const uint8_t *fragment, uint32_t length) {
+    struct pieces *p = context;
+    CHECK(length <= p->mtu && p->count < PIECES);
+    p->bytes[p->count] = copy_of(fragment, length);
+    p->length[p->count++] = length;
     return 0;
 }
 
 /* The payload is repeated up to the length that the data ask for: fuzzers prefer short inputs. */
-static void split_and_join(const uint8_t *data, size_t size) {
-    static uint8_t packet[65535];
-    static struct split s;
-    if (size < 24) return;
+static void split_and_join(const uint8_t *data, size_t size, int version) {
+    static uint8_t packet[LONGEST];
+    static struct pieces pieces;
+    uint32_t least = version == 6 ? 40 : 20;
+    if (size < 6 + least) return;
     uint32_t mtu = (uint32_t)data[0] << 8 | data[1], length = (uint32_t)data[2] << 8 | data[3];
-    data += 4;
-    size -= 4;
+    uint32_t order = (uint32_t)data[4] << 8 | data[5];
+    data += 6;
+    size -= 6;
+    if (length < least) return;
     for (size_t i = 0; i < length; i++)
         packet[i] = data[i < size ? i : i % size];
-    if (length < 20) return;
-    packet[0] = 0x40 | (packet[0] & 15);
-    packet[2] = (uint8_t)(length >> 8);
-    packet[3] = (uint8_t)length;
-    packet[6] = packet[7] = 0;
-    s.mtu = mtu;
-    s.complete = 0;
-    CHECK(ipc_reassembler_create(2, 1, &s.table) == 0);
-    int count = ipc_fragment(packet, length, mtu, take, &s);
-    if (count > 0) {
-        CHECK(s.complete == 1 && s.length == length);
-        /* All but the checksum, which is put right. */
-        CHECK(memcmp(s.joined, packet, 10) == 0 && memcmp(s.joined + 12, packet + 12, length - 12) == 0);
+    if (version == 6) {
+        packet[0] = 0x60 | (packet[0] & 15);
+        put16(packet + 4, length - 40);
+    } else {
+        packet[0] = 0x40 | (packet[0] & 15);
+        put16(packet + 2, length);
+        packet[6] = packet[7] = 0;
     }
-    ipc_reassembler_destroy(s.table);
+    pieces.mtu = mtu;
+    pieces.count = 0;
+    int count = version == 6 ? ipc_fragment6(packet, length, mtu, order, keep, &pieces)
+                             : ipc_fragment(packet, length, mtu, keep, &pieces);
+    CHECK(count < 0 || (uint32_t)count == pieces.count);
+
+    ipc_reassembler *table;
+    const uint8_t *datagram;
+    uint32_t datagram_length;
+    CHECK(ipc_reassembler_create(2, 1, &table) == 0);
+    for (uint32_t left = pieces.count; left; left--) {
+        uint32_t i = order % left;
+        int code =
+            ipc_reassembler_input(table, pieces.bytes[i], pieces.length[i], 0, &datagram, &datagram_length);
+        if (pieces.count > 1) CHECK(code == (left == 1));
+        if (code == 1 && pieces.count > 1) {
+            CHECK(datagram_length == length);
+            /* All but the checksum of IPv4, which is put right. */
+            CHECK(memcmp(datagram, packet, 10) == 0);
+            CHECK(version == 4 || memcmp(datagram + 10, packet + 10, 2) == 0);
+            CHECK(memcmp(datagram + 12, packet + 12, length - 12) == 0);
+        }
+        free(pieces.bytes[i]);
+        pieces.bytes[i] = pieces.bytes[left - 1];
+        pieces.length[i] = pieces.length[left - 1];
+        order = order * 1103515245 + 12345;
+    }
+    ipc_reassembler_destroy(table);
 }
 
 static int ignore(void *context, const uint8_t *fragment, uint32_t length) {
     *(unsigned *)context += sum(fragment, length);
     return 0;
+}
+
+/* Mostly well-formed, of few datagrams. The first byte says what of it. */
+static void make_likely(uint8_t *fragment, uint32_t length) {
+    if (!length || fragment[0] & 8) return;
+    if (fragment[0] & 16 && length >= 20) {
+        fragment[0] = 0x40 | (fragment[0] & 7);
+        put16(fragment + 2, length);
+        fragment[5] &= 3;
+        memset(fragment + 12, 0, 8);
+    } else if (length >= 48) {
+        uint32_t at = 40;
+        fragment[0] = 0x60 | (fragment[0] & 7);
+        put16(fragment + 4, length - 40);
+        memset(fragment + 8, 0, 32);
+        /* One header of options or routing before the fragment header. */
+        if (fragment[1] & 1 && length >= 56) {
+            fragment[6] = fragment[1] & 2 ? 60 : 43;
+            fragment[41] = 0;
+            fragment[40] = 44;
+            at = 48;
+        } else {
+            fragment[6] = 44;
+        }
+        memset(fragment + at + 4, 0, 3);
+        fragment[at + 7] &= 3;
+        fragment[at + 2] &= 3;
+    }
+}
+
+static void check_whole(const uint8_t *datagram, uint32_t length, int joined) {
+    if (datagram[0] >> 4 == 4) {
+        CHECK(length >= 20 && length <= 65535 && ((uint32_t)datagram[2] << 8 | datagram[3]) == length);
+        CHECK(((datagram[6] & 0x3f) | datagram[7]) == 0);
+    } else {
+        CHECK(datagram[0] >> 4 == 6 && length >= 40 && length <= LONGEST);
+        CHECK(((uint32_t)datagram[4] << 8 | datagram[5]) == length - 40);
+        if (joined) CHECK(datagram[6] != 44);
+    }
 }
 
 static void any_fragments(const uint8_t *data, size_t size) {
@@ -90,28 +161,17 @@ static void any_fragments(const uint8_t *data, size_t size) {
         data += 2;
         size -= 2;
         if (length > size) length = (uint32_t)size;
-        /* A copy of its own: reading beyond the fragment is seen. */
-        uint8_t *fragment = malloc(length ? length : 1);
-        if (!fragment) break;
-        memcpy(fragment, data, length);
-        if (length >= 20) {
-            /* Mostly well-formed, of few datagrams. */
-            if (fragment[0] & 16) fragment[0] = 0x40 | (fragment[0] & 15);
-            fragment[2] = 0;
-            fragment[3] = (uint8_t)length;
-            fragment[5] &= 3;
-            memset(fragment + 12, 0, 8);
-        }
+        uint8_t *fragment = copy_of(data, length);
+        make_likely(fragment, length);
         const uint8_t *datagram;
         uint32_t datagram_length;
         if (ipc_reassembler_input(table, fragment, length, now, &datagram, &datagram_length) == 1) {
-            CHECK(datagram_length >= 20 && datagram_length <= 65535);
-            CHECK(((uint32_t)datagram[2] << 8 | datagram[3]) == datagram_length);
-            CHECK(((datagram[6] & 0x3f) | datagram[7]) == 0);
+            check_whole(datagram, datagram_length, datagram != fragment);
             seen += sum(datagram, datagram_length);
-            complete += datagram != fragment;
+            complete += ipc_reassembler_last(table) != 0;
         }
         (void)ipc_fragment(fragment, length, 68, ignore, &seen);
+        (void)ipc_fragment6(fragment, length, 1280, seen, ignore, &seen);
         free(fragment);
         data += length;
         size -= length;
@@ -122,8 +182,65 @@ static void any_fragments(const uint8_t *data, size_t size) {
     ipc_reassembler_destroy(table);
 }
 
+/* Puts the checksum of an ICMP message right that the data have changed from its rest (the MTU) on. */
+static void change_message(uint8_t *ip, uint32_t length, const uint8_t *data, size_t size) {
+    uint32_t header = ip[0] >> 4 == 6 ? 40 : 20, total = header == 40 ? 58 + length - header : 0;
+    uint8_t *message = ip + header;
+    for (uint32_t i = 4; i < length - header && i < size; i++)
+        message[i] = data[i];
+    message[2] = message[3] = 0;
+    for (uint32_t i = header == 40 ? 8 : header; i < length; i++)
+        total += i % 2 ? ip[i] : (uint32_t)ip[i] << 8;
+    while (total >> 16)
+        total = (total & 0xffff) + (total >> 16);
+    put16(message + 2, ~total);
+}
+
+/* Any packet, and the message about it, which its sender must understand or find to be of no concern. */
+static void messages(const uint8_t *data, size_t size) {
+    static uint8_t large[2000];
+    if (size < 40) return;
+    struct ipc_path_mtu found;
+    uint8_t *any = copy_of(data, (uint32_t)size);
+    (void)ipc_icmp_path_mtu(any, (uint32_t)size, &found);
+    free(any);
+
+    uint32_t mtu = (uint32_t)data[0] << 3 | data[1];
+    for (size_t i = 0; i < sizeof large; i++)
+        large[i] = data[i < size ? i : i % size];
+    int six = data[0] & 1;
+    large[0] = (uint8_t)(six ? 0x60 : 0x40 | (large[0] & 15));
+    put16(large + (six ? 4 : 2), sizeof large - (six ? 40 : 0));
+    ipc_address router = six ? (ipc_address){1, 2} : ipc_address_of_ipv4(3);
+    uint8_t *out = malloc(IPC_ICMP_MAX), *message;
+    CHECK(out);
+    int code = ipc_icmp_too_big(large, sizeof large, mtu, router, out, IPC_ICMP_MAX);
+    if (code > 0) {
+        uint32_t length = (uint32_t)code;
+        message = copy_of(out, length);
+        code = ipc_icmp_path_mtu(message, length, &found);
+        CHECK(code == 0 || code == IPC_E(NOT_FOUND) || (six && code == IPC_E(FORMAT)));
+        if (code == 0) {
+            CHECK(found.mtu >= mtu && found.mtu < sizeof large);
+            CHECK(ipc_address_equal(found.router, router));
+            CHECK(found.protocol == 50 || found.protocol == 51 || found.protocol == 17);
+        }
+        change_message(message, length, data, size);
+        code = ipc_icmp_path_mtu(message, length, &found);
+        CHECK(code == 0 || code == IPC_E(NOT_FOUND) || code == IPC_E(FORMAT));
+        if (code == 0) CHECK(found.mtu >= (six ? 1280 : 68));
+        free(message);
+    }
+    free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
-    (data[0] & 1 ? split_and_join : any_fragments)(data + 1, size - 1);
+    switch (data[0] & 3) {
+    case 0: any_fragments(data + 1, size - 1); break;
+    case 1: split_and_join(data + 1, size - 1, 4); break;
+    case 2: split_and_join(data + 1, size - 1, 6); break;
+    default: messages(data + 1, size - 1); break;
+    }
     return 0;
 }

@@ -3,7 +3,7 @@
  * pair with rewriting and reassembly, reads every byte, and counts every frame.
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc_c/include tests/fuzz/fuzz_trace.c src_c/trace.c
- * src_c/trace_map.c \ src_c/frag.c -lpcap -o fuzz_trace
+ * src_c/trace_map.c \ src_c/reassembly.c -lpcap -o fuzz_trace
  */
 #define _GNU_SOURCE
 

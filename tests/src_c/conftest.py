@@ -12,7 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("frag.c", "trace.c", "trace_map.c", "pcapng.c")
+SOURCES = (
+    *("burst.c", "frag.c", "frag_burst.c", "icmp.c", "reassembly.c"),
+    *("trace.c", "trace_map.c", "pcapng.c"),
+)
+VERDICT = Path(__file__).with_name("verdict.c")
 # Ordinals of IPC_ERROR_LIST in types.h.
 NO_MEMORY, INVALID, UNSUPPORTED, KEY_LENGTH, DUPLICATE, NOT_FOUND, FULL, IO, FORMAT = range(-1, -10, -1)
 TRACE_COUNTS = ("frames", "mapped", "unmapped", "reassembled", "padded", "unsendable", "bytes", "duration")
@@ -164,8 +168,10 @@ class Library:
     def reassembler(self, datagrams: int = 16, timeout: int = 10**9) -> Reassembler:
         return Reassembler(self.c, datagrams, timeout)
 
-    def fragment(self, packet: bytes, mtu: int, stop_after: int = 1 << 30) -> tuple[int, list[bytes]]:
-        """The code and the fragments; the callback refuses (-77) all after `stop_after`."""
+    def fragment(
+        self, packet: bytes, mtu: int, stop_after: int = 1 << 30, identification: int | None = None
+    ) -> tuple[int, list[bytes]]:
+        """The code and the fragments (IPv6 with an identification); the callback refuses (-77) after `stop_after`."""
         out: list[bytes] = []
 
         def emit(_context: int | None, pointer: int, length: int) -> int:
@@ -174,7 +180,10 @@ class Library:
             out.append(ctypes.string_at(pointer, length))
             return 0
 
-        return int(self.c.ipc_fragment(packet, len(packet), mtu, EMIT(emit), None)), out
+        if identification is None:
+            return int(self.c.ipc_fragment(packet, len(packet), mtu, EMIT(emit), None)), out
+        code = self.c.ipc_fragment6(packet, len(packet), mtu, c_uint32(identification), EMIT(emit), None)
+        return int(code), out
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +192,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     flags = ["-std=c11", "-O1", "-g", "-shared", "-fPIC", f"-I{ROOT / 'src_c/include'}"]
     if os.environ.get("IPSEC_CORE_SANITIZE") == "1":
         flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = ["gcc", *flags, *(str(ROOT / "src_c" / name) for name in SOURCES), "-lpcap", "-o", str(path)]
+    command = ["gcc", *flags, *(str(ROOT / "src_c" / name) for name in SOURCES), str(VERDICT)]
+    command += ["-lpcap", "-o", str(path)]
     subprocess.run(command, check=True)
     return Library(path)
 

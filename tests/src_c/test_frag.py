@@ -148,6 +148,7 @@ def test_overlap_refuses_what_comes_later_too(library: Any, names: SimpleNamespa
         [piece(b"a" * 8, 0, True), piece(b"b" * 8, 0, True)],  # same extent, other bytes
         [piece(b"a" * 8, 16, False), piece(b"a" * 8, 32, False)],  # two ends
         [piece(b"a" * 8, 16, False), piece(b"a" * 8, 16, True)],  # the end has more behind it
+        [piece(b"a" * 8, 16, True), piece(b"a" * 8, 16, False)],  # what has more behind it is the end
         [piece(b"a" * 8, 16, False), piece(b"a" * 8, 24, True)],  # beyond the end
         [piece(b"a" * 8, 24, True), piece(b"a" * 8, 16, False)],  # an end before what is there
         [piece(b"a" * 3, 16, False), piece(b"a" * 4, 16, False)],
@@ -245,6 +246,7 @@ def ip_packets(path: Path) -> list[bytes]:
         ("zeek/traffic/fragmented-syn.pcap", 1),
         ("sample-captures/wireshark-wiki/general-unsorted/ipv4frags.pcap", 1),
         ("corelight-spicy-ipsec/ipsec_client.pcap", 3),
+        ("ndpi/traffic/dnscrypt-v1-and-resolver-pings.pcap", 120),
     ],
 )
 def test_captures_reassemble_as_scapy_does(library: Any, captures: Path, name: str, datagrams: int) -> None:
