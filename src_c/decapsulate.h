@@ -4,8 +4,6 @@
 
 #include "internal.h"
 
-#define IPC_PROTO_NONE 59u /* RFC 4303 2.6: a dummy packet */
-
 /* Fragments of an IPsec packet (RFC 2401 B.2): PROTECTED when packet `i` is the whole datagram now. */
 enum ipc_status ipc_reassemble(ipc_driver *d, struct ipc_burst *b, uint32_t i);
 /* RFC 3948 3.1.2: puts the TCP or UDP checksum right that the peer computed over other addresses. */
@@ -48,7 +46,7 @@ static inline enum ipc_status ipc_take_off_esp(struct ipc_burst *b, uint32_t i, 
     uint8_t next_header = op->text[op->text_length - 1];
     if (IPC_UNLIKELY(stripped < 0)) return IPC_NOT_DECRYPTED;
     *carried = (uint32_t)stripped;
-    if (IPC_UNLIKELY(next_header == IPC_PROTO_NONE)) return IPC_DUMMY;
+    if (IPC_UNLIKELY(next_header == IPC_PROTO_NONE)) return IPC_DUMMY; /* RFC 4303 2.6 */
     if (!sa->outer_header)
         return ipc_close_gap(b, i, at, sa->udp, (uint32_t)(op->text - op->aad), next_header, *carried);
     if (IPC_UNLIKELY(!ipc_packet_inside(op->text, *carried, next_header))) return IPC_NOT_DECRYPTED;

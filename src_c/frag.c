@@ -81,16 +81,16 @@ int ipc_fragment6(const uint8_t *packet, uint32_t length, uint32_t mtu, uint32_t
         uint8_t passed = walk.next;
         step = ipc_ipv6_step(packet, length, &walk);
         if (step < 0) return IPC_E(INVALID);
-        if (step && passed != IPC_NEXT_DESTINATION) part = walk;
+        if (step && passed != IPC_PROTO_DESTINATION) part = walk;
     }
-    if (walk.next == IPC_NEXT_FRAGMENT) return IPC_E(FULL);
+    if (walk.next == IPC_PROTO_FRAGMENT) return IPC_E(FULL);
     uint32_t header = part.at + IPC_IPV6_FRAGMENT_HEADER, room = mtu - header;
     /* The first fragment must reach the upper-layer header (RFC 7112 5). */
     if (part.at > IPC_PER_FRAGMENT_MAX || walk.at >= part.at + (room & ~7u)) return IPC_E(INVALID);
 
     uint8_t scratch[IPC_IPV6_HEADER + IPC_IP_MAX_PAYLOAD];
     memcpy(scratch, packet, part.at);
-    scratch[part.named] = IPC_NEXT_FRAGMENT;
+    scratch[part.named] = IPC_PROTO_FRAGMENT;
     scratch[part.at] = part.next;
     scratch[part.at + 1] = 0;
     ipc_store32(scratch + part.at + 4, identification);

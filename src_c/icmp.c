@@ -41,8 +41,8 @@ static int view_ipv4(const uint8_t *p, uint32_t length, struct view *v) {
 static int view_ipv6(const uint8_t *p, uint32_t length, struct view *v) {
     uint32_t total = IPC_IPV6_HEADER + ipc_load16(p + 4);
     if (length > total) length = total;
-    *v = (struct view){.source = ipc_ipv6_address(p + 8),
-                       .destination = ipc_ipv6_address(p + 24),
+    *v = (struct view){.source = ipc_load_ipv6(p + 8),
+                       .destination = ipc_load_ipv6(p + 24),
                        .total = total,
                        .length = length,
                        .version = 6};
@@ -52,7 +52,7 @@ static int view_ipv6(const uint8_t *p, uint32_t length, struct view *v) {
     for (int step = 1; step && !v->later;) {
         step = ipc_ipv6_step(p, length, &w);
         if (step < 0) return IPC_E(FORMAT);
-        if (step == 0 && w.next == IPC_NEXT_FRAGMENT && !v->fragment) {
+        if (step == 0 && w.next == IPC_PROTO_FRAGMENT && !v->fragment) {
             if (length - w.at < IPC_IPV6_FRAGMENT_HEADER) return IPC_E(FORMAT);
             uint32_t field = ipc_load16(p + w.at + 2);
             v->fragment = 1;
@@ -82,7 +82,7 @@ static int is_host(ipc_address a) {
 
 /* RFC 1122 3.2.2, RFC 4443 2.4 e. ICMPv6 may answer packets to groups with "packet too big". */
 static int may_be_answered(const uint8_t *packet, const struct view *v) {
-    uint8_t icmp = v->version == 4 ? IPC_PROTO_ICMP : IPC_NEXT_ICMPV6;
+    uint8_t icmp = v->version == 4 ? IPC_PROTO_ICMP : IPC_PROTO_ICMPV6;
     if (v->later || !is_host(v->source)) return 0;
     if (v->version == 4 && (uint32_t)v->destination.low >> 24 >= 224) return 0;
     if (v->protocol != icmp) return 1;
@@ -107,7 +107,7 @@ static uint32_t sum_of(const uint8_t *p, uint32_t length, uint32_t sum) {
 /* Sum of the ICMP message, for IPv6 with its pseudo-header (RFC 8200 8.1): 0xffff when the checksum in it is
  * right. `ip` is its IP header. */
 static uint32_t sum_of_message(const uint8_t *ip, uint8_t version, const uint8_t *message, uint32_t length) {
-    uint32_t sum = version == 6 ? sum_of(ip + 8, 32, length + IPC_NEXT_ICMPV6) : 0;
+    uint32_t sum = version == 6 ? sum_of(ip + 8, 32, length + IPC_PROTO_ICMPV6) : 0;
     return sum_of(message, length, sum);
 }
 
@@ -146,7 +146,7 @@ int ipc_icmp_too_big(const uint8_t *packet, uint32_t length, uint32_t mtu, ipc_a
         message[1] = FRAGMENTATION_NEEDED;
     } else {
         ipc_store32(out, 0x60000000);
-        ipc_store32(out + 4, (ICMP_HEADER + quoted) << 16 | IPC_NEXT_ICMPV6 << 8 | HOP_LIMIT);
+        ipc_store32(out + 4, (ICMP_HEADER + quoted) << 16 | IPC_PROTO_ICMPV6 << 8 | HOP_LIMIT);
         store_address(out + 8, from);
         store_address(out + 24, v.source);
         message[0] = ICMPV6_TOO_BIG;
@@ -176,7 +176,7 @@ static int read_quoted(const uint8_t *p, const struct view *v, struct ipc_path_m
         if (there >= 4) found->spi = ipc_load32(header);
         return 0;
     }
-    if (v->protocol == IPC_NEXT_AH) {
+    if (v->protocol == IPC_PROTO_AH) {
         if (there >= 8) found->spi = ipc_load32(header + 4);
         return 0;
     }
@@ -194,7 +194,7 @@ int ipc_icmp_path_mtu(const uint8_t *packet, uint32_t length, struct ipc_path_mt
     int code = view(packet, length, &outer);
     if (code) return code;
     if (outer.total > length) return IPC_E(FORMAT);
-    if (outer.protocol != (outer.version == 4 ? IPC_PROTO_ICMP : IPC_NEXT_ICMPV6)) return IPC_E(NOT_FOUND);
+    if (outer.protocol != (outer.version == 4 ? IPC_PROTO_ICMP : IPC_PROTO_ICMPV6)) return IPC_E(NOT_FOUND);
     uint32_t size = outer.length - outer.at;
     if (outer.fragment || size < ICMP_HEADER) return IPC_E(FORMAT);
     const uint8_t *message = packet + outer.at, *quoted = message + ICMP_HEADER;

@@ -8,30 +8,14 @@
 #define IPC_IPV4_MAX_HEADER      60u
 #define IPC_IPV4_MIN_MTU         68u /* RFC 791 3.2: every host forwards this much unfragmented */
 #define IPC_IPV4_MORE            0x2000u
-#define IPC_IPV4_OFFSET          0x1fffu
+#define IPC_IPV4_OFFSET          IPC_FRAGMENT_OFFSET
 #define IPC_IP_MAX_PAYLOAD       65535u /* IPv4: header and all; IPv6: behind the header */
-#define IPC_IPV6_HEADER          40u
-#define IPC_IPV6_MIN_MTU         1280u /* RFC 8200 5 */
+#define IPC_IPV6_MIN_MTU         1280u  /* RFC 8200 5 */
 #define IPC_IPV6_FRAGMENT_HEADER 8u
 #define IPC_IPV6_MORE            1u
 #define IPC_IPV6_OFFSET          0xfff8u /* the offset field as it lies, which is in bytes */
 /* Headers that every fragment repeats: longer ones would leave no room for payload on every link. */
 #define IPC_PER_FRAGMENT_MAX (IPC_IPV6_MIN_MTU - IPC_IPV6_FRAGMENT_HEADER - 8)
-
-enum {
-    IPC_NEXT_HOP_BY_HOP = 0,
-    IPC_NEXT_ROUTING = 43,
-    IPC_NEXT_FRAGMENT = 44,
-    IPC_NEXT_AH = 51,
-    IPC_NEXT_ICMPV6 = 58,
-    IPC_NEXT_NONE = 59,
-    IPC_NEXT_DESTINATION = 60
-};
-
-static inline ipc_address ipc_ipv6_address(const uint8_t *p) {
-    return (ipc_address){(uint64_t)ipc_load32(p) << 32 | ipc_load32(p + 4),
-                         (uint64_t)ipc_load32(p + 8) << 32 | ipc_load32(p + 12)};
-}
 
 /* The header's length, with `*length` cut to the total length; 0: not a well-formed IPv4 packet. */
 static inline uint32_t ipc_ipv4_cut(const uint8_t *p, uint32_t *length) {
@@ -46,7 +30,7 @@ static inline uint32_t ipc_ipv4_cut(const uint8_t *p, uint32_t *length) {
 static inline int ipc_ipv6_cut(const uint8_t *p, uint32_t *length) {
     if (*length < IPC_IPV6_HEADER || p[0] >> 4 != 6) return 0;
     uint32_t payload = ipc_load16(p + 4);
-    if (payload > *length - IPC_IPV6_HEADER || (payload == 0 && p[6] == IPC_NEXT_HOP_BY_HOP)) return 0;
+    if (payload > *length - IPC_IPV6_HEADER || (payload == 0 && p[6] == IPC_PROTO_HOP_BY_HOP)) return 0;
     *length = IPC_IPV6_HEADER + payload;
     return 1;
 }
@@ -64,8 +48,8 @@ static inline struct ipc_ipv6_walk ipc_ipv6_walk(const uint8_t *p) {
 /* Steps over one header of options or routing: 1; 0: the next header is of another kind; -1: it reaches over
  * the end. Hop-by-hop options are such only right behind the IPv6 header (RFC 8200 4.1). */
 static inline int ipc_ipv6_step(const uint8_t *p, uint32_t length, struct ipc_ipv6_walk *w) {
-    int known = w->next == IPC_NEXT_ROUTING || w->next == IPC_NEXT_DESTINATION ||
-                (w->next == IPC_NEXT_HOP_BY_HOP && w->named == 6);
+    int known = w->next == IPC_PROTO_ROUTING || w->next == IPC_PROTO_DESTINATION ||
+                (w->next == IPC_PROTO_HOP_BY_HOP && w->named == 6);
     if (!known) return 0;
     if (length - w->at < 8) return -1;
     uint32_t size = (p[w->at + 1] + 1u) * 8;

@@ -236,11 +236,11 @@ static enum kind read_ipv6(const uint8_t *packet, uint32_t *length, struct piece
     while ((step = ipc_ipv6_step(packet, *length, &w)) > 0)
         ;
     if (step < 0) return MALFORMED;
-    if (w.next != IPC_NEXT_FRAGMENT) return WHOLE;
+    if (w.next != IPC_PROTO_FRAGMENT) return WHOLE;
     if (*length - w.at < IPC_IPV6_FRAGMENT_HEADER || w.at > IPC_PER_FRAGMENT_MAX) return MALFORMED;
     uint32_t field = ipc_load16(packet + w.at + 2);
-    *f = (struct piece){.key = {.source = ipc_ipv6_address(packet + 8),
-                                .destination = ipc_ipv6_address(packet + 24),
+    *f = (struct piece){.key = {.source = ipc_load_ipv6(packet + 8),
+                                .destination = ipc_load_ipv6(packet + 24),
                                 .identification = ipc_load32(packet + w.at + 4),
                                 .kind = KIND_IPV6},
                         .header = w.at,
@@ -257,7 +257,7 @@ static enum kind read_ipv6(const uint8_t *packet, uint32_t *length, struct piece
     w = (struct ipc_ipv6_walk){f->at, w.at, f->next};
     while ((step = ipc_ipv6_step(packet, *length, &w)) > 0)
         ;
-    if (step < 0 || w.next == IPC_NEXT_FRAGMENT || (w.at == *length && w.next != IPC_NEXT_NONE))
+    if (step < 0 || w.next == IPC_PROTO_FRAGMENT || (w.at == *length && w.next != IPC_PROTO_NONE))
         return MALFORMED;
     return f->more ? PIECE : ATOMIC;
 }

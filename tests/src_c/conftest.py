@@ -13,10 +13,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (
-    *("burst.c", "frag.c", "frag_burst.c", "icmp.c", "reassembly.c"),
+    *("burst.c", "frag.c", "frag_burst.c", "icmp.c", "names.c", "reassembly.c"),
     *("trace.c", "trace_map.c", "pcapng.c"),
 )
-VERDICT = Path(__file__).with_name("verdict.c")
 # Ordinals of IPC_ERROR_LIST in types.h.
 NO_MEMORY, INVALID, UNSUPPORTED, KEY_LENGTH, DUPLICATE, NOT_FOUND, FULL, IO, FORMAT = range(-1, -10, -1)
 TRACE_COUNTS = ("frames", "mapped", "unmapped", "reassembled", "padded", "unsendable", "bytes", "duration")
@@ -192,7 +191,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     flags = ["-std=c11", "-O1", "-g", "-shared", "-fPIC", f"-I{ROOT / 'src_c/include'}"]
     if os.environ.get("IPSEC_CORE_SANITIZE") == "1":
         flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = ["gcc", *flags, *(str(ROOT / "src_c" / name) for name in SOURCES), str(VERDICT)]
+    command = ["gcc", *flags, *(str(ROOT / "src_c" / name) for name in SOURCES)]
     command += ["-lpcap", "-o", str(path)]
     subprocess.run(command, check=True)
     return Library(path)
