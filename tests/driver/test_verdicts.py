@@ -117,8 +117,8 @@ def test_malformed(direction: Any, packet: bytes) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("packet", [b"\x60" + bytes(39), b"\0" * 20, b"\xff"])
-def test_not_ipv4(direction: Any, packet: bytes) -> None:
+@pytest.mark.parametrize("packet", [b"\x50" + bytes(39), b"\x70" + bytes(39), b"\0" * 20, b"\xff"])
+def test_not_ip(direction: Any, packet: bytes) -> None:
     driver = sender() if direction == "out" else receiver()
     assert run(driver, direction, [packet]) == [(Status.NOT_IP, packet)]
 
