@@ -272,7 +272,7 @@ static enum ipc_status commit_again(ipc_driver *d, struct ipc_burst *b, unsigned
 /* See the rules beside the counters (driver.h). */
 static void count_failure(ipc_driver *d, uint32_t index, enum ipc_status status) {
     const struct ipc_sa_hot *sa = ipc_hot(d, index);
-    if (sa->service == IPC_SERVICE_SOFT) return;
+    if (sa->service == IPC_SERVICE_SOFT || status == IPC_DUMMY) return; /* no check failed */
     ipc_ctl(d, index)->dropped++;
     if (status == IPC_NOT_AUTHENTICATED || status == IPC_EXPIRED)
         d->counters.packets_not_authenticated += sa->authenticated;

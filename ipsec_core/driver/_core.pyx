@@ -578,10 +578,14 @@ cdef class Driver:
         cdef _c.ipc_filter *array = <_c.ipc_filter *>calloc(len(filters) or 1, sizeof(_c.ipc_filter))
         if array == NULL:
             raise MemoryError
+        numbers = {}
         try:
             for i, record in enumerate(filters):
                 try:
                     _read_filter(&array[i], record)
+                    first = numbers.setdefault((record.direction, record.reference), i)
+                    if first != i:
+                        raise DriverError(f"reference: {record.reference} is taken by filter {first}; accepted: a number of its own")
                 except DriverError as error:
                     raise DriverError(f"filter {i}, {error}") from None
             self.enter()

@@ -117,7 +117,7 @@ def test_not_authenticated_and_not_decrypted() -> None:
 def test_expired_packets_are_not_decrypted() -> None:
     driver = receiver(hard_bytes=40)
     moved(driver, "in", wire())
-    assert moved(driver, "in", wire(2), wire(3)) == {"packets_not_decrypted": 2}
+    assert moved(driver, "in", wire(2), wire(3)) == {"packets_not_authenticated": 2, "packets_not_decrypted": 2}
 
 
 def test_associations_and_keys() -> None:

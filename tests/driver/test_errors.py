@@ -8,27 +8,45 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
-from driver_kit import SHA1_KEY, sa
+from driver_kit import SHA1_KEY, network, sa
 
-from ipsec_core import Action, Driver, Filter, overhead
-from ipsec_core.errors import DriverError
+from ipsec_core import Action, Driver, Filter, algorithms, overhead
+from ipsec_core.errors import DriverError, SecurityWarning
 
 DES = "3DES-CBC"
 GCM = "AES-128-GCM"
+ENCRYPTIONS = ", ".join(a.name for a in algorithms() if a.kind == "encryption")
+INTEGRITIES = ", ".join(a.name for a in algorithms() if a.kind == "integrity")
+HMACS = "HMAC-MD5-96, HMAC-SHA1-96, HMAC-SHA2-256-128, HMAC-SHA2-384-192, HMAC-SHA2-512-256"
+GMACS = "AES-128-GMAC, AES-192-GMAC, AES-256-GMAC"
+BOTH_FAMILIES = "accepted: an IPv4 or IPv6 address"
 
 SA_ERRORS = [
     ({"direction": "both"}, "direction: 'both' is unknown; accepted: out, in"),
     ({"mode": "beet"}, "mode: 'beet' is unknown; accepted: transport, tunnel"),
-    ({"protocol": "ah"}, "protocol: 'ah' is unknown; accepted: esp"),
-    ({"encryption": "ROT13"}, "encryption: 'ROT13' is unknown; accepted: 3DES-CBC, AES-128-GCM"),
-    ({"integrity": "CRC"}, "integrity: 'CRC' is unknown; accepted: none, HMAC-SHA1-96"),
+    ({"protocol": "ipcomp"}, "protocol: 'ipcomp' is unknown; accepted: esp, ah, none"),
+    ({"df": "keep"}, "df: 'keep' is unknown; accepted: copy, set, clear"),
+    ({"encryption": "ROT13"}, f"encryption: 'ROT13' is unknown; accepted: {ENCRYPTIONS}"),
+    ({"integrity": "CRC"}, f"integrity: 'CRC' is unknown; accepted: {INTEGRITIES}"),
+    (
+        {"protocol": "ah"},
+        "integrity: 'none' does not go with ah AES-128-GCM; accepted: no integrity with this encryption",
+    ),
+    (
+        {"protocol": "ah", "encryption": "NULL", "encryption_key": b""},
+        f"integrity: 'none' does not go with ah NULL; accepted: {HMACS}, {GMACS}",
+    ),
+    (
+        {"protocol": "ah", "encryption": "NULL", "encryption_key": b"", "allow_unauthenticated": True},
+        f"integrity: 'none' does not go with ah NULL; accepted: {HMACS}, {GMACS}",
+    ),
     ({"spi": 255}, "spi: 255 is out of range; accepted: 256 to 4294967295 (RFC 2406 2.1)"),
     ({"spi": 2**32}, "spi: 4294967296 is out of range; accepted: 256 to 4294967295 (RFC 2406 2.1)"),
     ({"encryption_key": bytes(16)}, "encryption_key: 16 bytes; accepted: 20 bytes for AES-128-GCM"),
     ({"integrity_key": b"1"}, "integrity_key: 1 bytes; accepted: 0 bytes for none"),
     (
         {"integrity": "HMAC-SHA1-96", "integrity_key": SHA1_KEY},
-        "integrity: 'HMAC-SHA1-96' does not go with AES-128-GCM; accepted: none",
+        "integrity: 'HMAC-SHA1-96' does not go with esp AES-128-GCM; accepted: none",
     ),
     ({"replay_window": 31}, "replay_window: 31 is out of range; accepted: 0, or 32 to 4096 in steps of 32"),
     ({"replay_window": 33}, "replay_window: 33 is out of range; accepted: 0, or 32 to 4096 in steps of 32"),
@@ -43,8 +61,42 @@ SA_ERRORS = [
     ({"destination_port": -1}, "destination_port: -1 is out of range; accepted: 0 to 65535"),
     ({"inner_protocol": 256}, "inner_protocol: 256 is out of range; accepted: 0 to 255"),
     ({"filter": -1}, "filter: -1 is out of range; accepted: 0 to 4294967295"),
-    ({"source": "10.0.0"}, "source: '10.0.0' is not an IPv4 address; accepted: four decimal octets"),
-    ({"destination": "::1"}, "destination: '::1' is not an IPv4 address; accepted: four decimal octets"),
+    ({"source": "10.0.0"}, f"source: '10.0.0' is not an IP address; {BOTH_FAMILIES}"),
+    ({"source": "::"}, f"source: '::' is no address of a host; {BOTH_FAMILIES}"),
+    ({"source": "::ffff:10.0.0.1"}, f"source: '::ffff:10.0.0.1' is no address of a host; {BOTH_FAMILIES}"),
+    ({"source": None}, f"source: missing; {BOTH_FAMILIES}"),
+    ({"destination": None}, f"destination: missing; {BOTH_FAMILIES}"),
+    ({"original_source": "x"}, f"original_source: 'x' is not an IP address; {BOTH_FAMILIES}"),
+    (
+        {"destination": "::1"},
+        "destination: ::1/128 does not go with source 10.1.0.1/32; accepted: networks of one family, or None twice",
+    ),
+    (
+        {"inner_source": network("10.0.0.0/8")},
+        "destination: None does not go with source 10.0.0.0/8; accepted: networks of one family, or None twice",
+    ),
+    (
+        {"soft_seconds": 11, "hard_seconds": 10},
+        "soft_seconds: 11 is out of range; accepted: 0 to hard_seconds, 10",
+    ),
+    ({"soft_seconds": -1}, "soft_seconds: -1 is out of range; accepted: 0 to 1000000000.0"),
+    ({"hard_seconds": 1e10}, "hard_seconds: 10000000000.0 is out of range; accepted: 0 to 1000000000.0"),
+    ({"idle_seconds": -1}, "idle_seconds: -1 is out of range; accepted: 0 to 1000000000.0"),
+    ({"encapsulation": (0, 4500)}, "encapsulation: 0 is out of range; accepted: 1 to 65535"),
+    ({"encapsulation": (4500, 65536)}, "encapsulation: 65536 is out of range; accepted: 1 to 65535"),
+    ({"path_mtu": 67}, "path_mtu: 67 is out of range; accepted: 0, or 68 to 65535 (bytes)"),
+    ({"path_mtu": 65536}, "path_mtu: 65536 is out of range; accepted: 0, or 68 to 65535 (bytes)"),
+    (
+        {"esn": True, "replay_window": 0},
+        "replay_window: 0 does not go with esn; accepted: 32 to 4096 in steps of 32 (RFC 4303 3.3.3)",
+    ),
+    ({"esn": True, "sequence": 2**64}, f"sequence: {2**64} is out of range; accepted: 0 to {2**64 - 1}"),
+    ({"outer": 77}, "SA 0x00001001: no such object"),
+    (
+        {"protocol": "ah", "encryption": "NULL", "encryption_key": b"", "integrity": "HMAC-SHA1-96",
+         "integrity_key": SHA1_KEY, "encapsulation": (4500, 4500)},
+        "SA 0x00001001: value out of range",
+    ),
 ]
 
 
@@ -66,7 +118,20 @@ def test_add_sa(fields: dict[str, Any], text: str) -> None:
 def test_encryption_without_integrity() -> None:
     with pytest.raises(DriverError) as error:
         Driver().add_sa(sa("in", DES, integrity="none", integrity_key=b""))
-    one_line(error, "integrity: 'none' does not go with 3DES-CBC; accepted: HMAC-SHA1-96")
+    hint = "or none with allow_unauthenticated"
+    one_line(error, f"integrity: 'none' does not go with esp 3DES-CBC; accepted: {HMACS} ({hint})")
+    with pytest.raises(DriverError, match="^integrity: 'none' does not go with esp NULL"):
+        Driver().add_sa(sa("in", "NULL"))
+
+
+@pytest.mark.parametrize(("name", "length"), [(DES, 24), ("NULL", 0)])
+def test_allowed_without_integrity_warns(name: str, length: int) -> None:
+    """Paterson and Yau 2006: whoever asks for it is told."""
+    fields = {"integrity": "none", "integrity_key": b"", "encryption_key": bytes(length)}
+    driver = Driver()
+    with pytest.warns(SecurityWarning, match=f"^SA 0x00001001: ESP {name} without integrity; anybody can forge"):
+        driver.add_sa(sa("in", name, allow_unauthenticated=True, **fields))
+    assert len(driver.sas()) == 1
 
 
 def test_duplicate_sa() -> None:
@@ -95,7 +160,12 @@ FILTER_ERRORS = [
     ({"source_port": -1}, "filter 1, source_port: -1 is out of range; accepted: 0 to 65535"),
     ({"destination_port": 65536}, "filter 1, destination_port: 65536 is out of range; accepted: 0 to 65535"),
     ({"reference": 2**32}, "filter 1, reference: 4294967296 is out of range; accepted: 0 to 4294967295"),
-    ({"tunnel": "gateway"}, "filter 1, tunnel: 'gateway' is not an IPv4 address; accepted: four decimal octets"),
+    ({"tunnel": "gateway"}, f"filter 1, tunnel: 'gateway' is not an IP address; {BOTH_FAMILIES}"),
+    (
+        {"source": None},
+        "filter 1, destination: 0.0.0.0/0 does not go with source None; accepted: networks of one family, or None twice",
+    ),
+    ({"reference": 1}, "filter 1, reference: 1 is taken by filter 0; accepted: a number of its own"),
 ]
 
 
@@ -132,6 +202,9 @@ DRIVER_ERRORS = [
     ({"cache_slots": 2**26 + 1}, "cache_slots: 67108865 is out of range; accepted: 0 to 67108864"),
     ({"hold_packets": -1}, "hold_packets: -1 is out of range; accepted: 0 to 4294967295"),
     ({"hold_bytes": 2**26 + 1}, "hold_bytes: 67108865 is out of range; accepted: 0 to 67108864"),
+    ({"no_default_exempt": 4}, "NoDefaultExempt: 4 is out of range; accepted: 0 to 3"),
+    ({"no_default_exempt": -1}, "NoDefaultExempt: -1 is out of range; accepted: 0 to 3"),
+    ({"fragments": 257}, "fragments: 257 is out of range; accepted: 0 to 256"),
 ]
 
 

@@ -10,6 +10,7 @@ from driver_kit import SPI, A, ip, negotiate, network, receiver, run, sa, status
 
 from ipsec_core import Action, Burst, Driver, Filter, Status
 from ipsec_core.driver import NO_SA, UpcallKind
+from ipsec_core.driver.types import ANY
 
 HELD, NOT_HELD, GOOD = Status.HELD, Status.NOT_HELD, Status.PROTECTED
 B, C = "10.1.0.2", "10.1.0.3"
@@ -248,7 +249,7 @@ def test_older_inbound_sa_still_decrypts() -> None:
 def test_narrower_sas_serve_their_part_of_a_filter() -> None:
     driver = waiting("tunnel")
     driver.add_sa(sa("out", mode="tunnel"))
-    driver.add_sa(sa("out", mode="tunnel", spi=SPI + 1, inner_destination=network("10.1.0.3/32")))
+    driver.add_sa(sa("out", mode="tunnel", spi=SPI + 1, inner_source=ANY, inner_destination=network("10.1.0.3/32")))
     driver.add_sa(sa("out", mode="tunnel", spi=SPI + 2, inner_protocol=17, destination_port=53))
     wires = [wire for _, wire in run(driver, "out", [to(B), to(C), to(C, port=53), ip(b"x", destination=C)])]
     assert [spi_of(wire) - SPI for wire in wires] == [0, 1, 2, 1]

@@ -32,6 +32,11 @@ def pass_through(driver: Driver, direction: Literal["out", "in"], together: int,
     return [run(driver, direction, [packet], now=3.0)[0][0] for packet in packets]
 
 
+def after_the_end(direction: str, count: int) -> list[Status]:
+    """The packet that finds the limit, and those after it."""
+    return [EXPIRED] * count if direction == "in" else [EXPIRED] + [Status.HELD] * (count - 1)
+
+
 def limited(direction: str, **limits: int) -> Driver:
     return sender(**limits) if direction == "out" else receiver(**limits)
 
@@ -85,8 +90,8 @@ def test_soft_limit(direction: Any, together: int, short: int) -> None:
 def test_hard_limit_is_the_last_byte_that_passes(direction: Any, together: int) -> None:
     driver = limited(direction, soft_bytes=0, hard_bytes=3 * PAYLOAD)
     found = pass_through(driver, direction, together, [PAYLOAD] * 3 + [0, 1, 0, PAYLOAD])
-    assert found == [GOOD] * 4 + [EXPIRED] * 3
-    assert kinds(driver.upcalls()) == ["EXPIRED"]
+    assert found == [GOOD] * 4 + after_the_end(direction, 3)
+    assert kinds(driver.upcalls()) == ["EXPIRED"] + ["ACQUIRE"] * (direction == "out")
     info = driver.sas()[0]
     assert (info.packets, info.bytes) == (4, 3 * PAYLOAD)
     assert driver.counters()["expirations"] == 1
@@ -96,24 +101,29 @@ def test_hard_limit_is_the_last_byte_that_passes(direction: Any, together: int) 
 @DIRECTIONS
 @BURSTS
 def test_an_expired_sa_stays_expired(direction: Any, together: int) -> None:
-    """A packet too big for what is left ends the SA; a smaller one after it, that would have fitted, does not pass."""
+    """A packet too big for what is left ends the SA; a smaller one after it, that would have fitted, does not pass.
+
+    Outbound the SA serves its filter no more, so that the packets after the first ask for another one.
+    """
     driver = limited(direction, soft_bytes=150, hard_bytes=250)
-    assert pass_through(driver, direction, together, [100, 100, 100, 10, 0]) == [GOOD, GOOD, EXPIRED, EXPIRED, EXPIRED]
-    assert kinds(driver.upcalls()) == ["REKEY", "EXPIRED"]
-    assert (driver.sas()[0].packets, driver.sas()[0].bytes) == (2, 200)
+    wanted = [GOOD, GOOD, *after_the_end(direction, 3)]
+    assert pass_through(driver, direction, together, [100, 100, 100, 10, 0]) == wanted
+    assert kinds(driver.upcalls()) == ["REKEY", "EXPIRED"] + ["ACQUIRE"] * (direction == "out")
+    (info,) = driver.sas()
+    assert (info.packets, info.bytes, info.expired) == (2, 200, True)
     c = driver.counters()
     assert (c["rekeys"], c["expirations"], c["upcalls_lost"]) == (1, 1, 0)
     assert c["packets_not_decrypted"] == (3 if direction == "in" else 0)
     assert c["confidential_bytes_sent"] + c["confidential_bytes_received"] == 200
-    assert driver.status_counters(direction)["EXPIRED"] == 3
+    assert driver.status_counters(direction)["EXPIRED"] == (3 if direction == "in" else 1)
 
 
 @DIRECTIONS
 @BURSTS
 def test_both_limits_passed_by_one_packet(direction: Any, together: int) -> None:
     driver = limited(direction, soft_bytes=50, hard_bytes=80)
-    assert pass_through(driver, direction, together, [81, 1]) == [EXPIRED, EXPIRED]
-    assert kinds(driver.upcalls()) == ["EXPIRED"]
+    assert pass_through(driver, direction, together, [81, 1]) == after_the_end(direction, 2)
+    assert kinds(driver.upcalls()) == ["EXPIRED"] + ["ACQUIRE"] * (direction == "out")
 
 
 @DIRECTIONS

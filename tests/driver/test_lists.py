@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ipsec_core
 from ipsec_core import Driver, Status
-from ipsec_core.driver import COUNTERS, PASSES, STATUS_TEXT, _core
+from ipsec_core.driver import COUNTER_RULES, COUNTERS, PASSES, STATUS_TEXT, _core
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "src_c" / "include" / "ipsec_core"
@@ -20,8 +20,10 @@ def entries(header: str, macro: str) -> list[tuple[str, ...]]:
     text = (HEADERS / header).read_text()
     body = re.search(rf"#define {macro}\(X\)(.*?[^\\])\n", text, re.S)
     assert body
-    found = re.findall(r'X\((\w+), (?:(\w+), )?"([^"]*)"', body[1])
-    return [tuple(part for part in entry if part) for entry in found]
+    # A macro goes on behind a backslash, a string behind the end of another.
+    found = re.findall(r'X\(((?:\w+|"[^"]*"|[\s,])+)\)', body[1].replace("\\\n", "\n"))
+    parts = [re.findall(r'"[^"]*"(?:\s+"[^"]*")*|\w+', entry) for entry in found]
+    return [tuple(re.sub(r'^"|"$|"\s+"', "", part) for part in entry) for entry in parts]
 
 
 def stub() -> ast.Module:
@@ -34,7 +36,7 @@ def public(names: object) -> set[str]:
 
 def test_verdicts() -> None:
     listed = entries("status.h", "IPC_STATUS_LIST")
-    assert len(listed) == 23
+    assert len(listed) == 28
     assert [name for name, _, _ in listed] == [status.name for status in Status]
     assert [status.value for status in Status] == list(range(len(listed)))
     assert {Status[name]: text for name, _, text in listed} == STATUS_TEXT
@@ -53,10 +55,11 @@ def test_verdicts_of_the_stub() -> None:
 
 def test_counters() -> None:
     listed = entries("driver.h", "IPC_COUNTER_LIST")
-    assert len(listed) == 21
-    assert tuple(listed) == COUNTERS
+    assert len(listed) == 24
+    assert tuple((name, text) for name, text, _ in listed) == COUNTERS
+    assert {name: rule for name, _, rule in listed} == COUNTER_RULES
     driver = Driver()
-    assert list(driver.counters()) == [name for name, _ in listed]
+    assert list(driver.counters()) == [name for name, _, _ in listed]
     for direction in ("out", "in"):
         assert list(driver.status_counters(direction)) == [status.name for status in Status]
 
@@ -67,7 +70,8 @@ def test_versions() -> None:
 
 
 def test_stub_has_the_names_of_the_module() -> None:
-    modules = {"hashlib", "os", "np", "IntEnum", "IPv4Address", "IPv4Network", "DriverError"}
+    modules = {"hashlib", "os", "warnings", "np", "IntEnum", "IPv4Address", "IPv4Network", "IPv6Address", "IPv6Network"}
+    modules |= {"ip_address", "DriverError", "SecurityWarning"}
     modules |= {"Action", "Algorithm", "SaInfo", "Upcall", "UpcallKind"}
     declared = set()
     for node in stub().body:

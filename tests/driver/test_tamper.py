@@ -34,7 +34,8 @@ def expected(packet: bytes, bit: int, edge: int) -> set[Status]:
     byte = bit // 8
     if byte == 0:
         if bit < 4:
-            return {Status.NOT_IP}
+            # As IPv6 its payload length and first extension header make no sense.
+            return {Status.MALFORMED} if bit == 2 else {Status.NOT_IP}
         # A shorter header is none; a longer one takes the SPI from further on, or reaches past the end.
         return {Status.MALFORMED} if flip(packet, bit)[0] % 16 < 5 else {Status.BAD_SPI, Status.MALFORMED}
     if byte in (2, 3):
@@ -42,9 +43,10 @@ def expected(packet: bytes, bit: int, edge: int) -> set[Status]:
         return {Status.MALFORMED, Status.NOT_AUTHENTICATED}
     if byte in (6, 7):
         # Evil bit (RFC 3514) and DF do not make a fragment and are not authenticated by ESP.
-        return {Status.PROTECTED} if bit in (48, 49) else {Status.FRAGMENT}
+        # The others make fragments, which contradict each other as soon as there are two "last" ones.
+        return {Status.PROTECTED} if bit in (48, 49) else {Status.REASSEMBLING, Status.MALFORMED}
     if byte == 9:
-        return {Status.NO_FILTER, Status.EXEMPT}
+        return {Status.BAD_SPI} if flip(packet, bit)[9] == 51 else {Status.NO_FILTER}
     if 16 <= byte < 20:
         return {Status.BAD_SPI}
     if byte < 20:  # TOS, identification, TTL, checksum, source: outside of what ESP protects
@@ -76,6 +78,7 @@ def test_every_bit(encryption: str, mode: Any, backend: str) -> None:
     inside = statuses[Status.NOT_AUTHENTICATED]
     assert inside > 8 * (len(packet) - 28)
     assert statuses[Status.BAD_SPI] >= 32 + 31
+    assert statuses[Status.REASSEMBLING] > 0
     assert changed(driver, before) == {
         "packets_inbound": statuses.total(),
         "bad_spi_packets": statuses[Status.BAD_SPI],

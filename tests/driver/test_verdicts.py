@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from driver_kit import ENCRYPTIONS, MODES, ip, negotiate, receiver, run, sa, sender, statuses, tcp, twin, udp
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipsec_core import Action, Burst, Driver, Filter, Status, overhead
@@ -117,8 +117,8 @@ def test_malformed(direction: Any, packet: bytes) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("packet", [b"\x60" + bytes(39), b"\0" * 20, b"\xff"])
-def test_not_ipv4(direction: Any, packet: bytes) -> None:
+@pytest.mark.parametrize("packet", [b"\x50" + bytes(39), b"\x70" + bytes(39), b"\0" * 20, b"\xff"])
+def test_not_ip(direction: Any, packet: bytes) -> None:
     driver = sender() if direction == "out" else receiver()
     assert run(driver, direction, [packet]) == [(Status.NOT_IP, packet)]
 
@@ -137,7 +137,7 @@ def test_fragments() -> None:
         ((status, wire),) = run(sender(mode="tunnel"), "out", [packet])
         assert (status, wire[6:8]) == (Status.PROTECTED, b"\0\0")
         assert run(receiver(mode="tunnel"), "in", [wire]) == [(Status.PROTECTED, packet)]
-        assert statuses(receiver(), "in", [ip(bytes(64), protocol=50, fragment=fragment)]) == [Status.FRAGMENT]
+        assert statuses(receiver(), "in", [ip(bytes(64), protocol=50, fragment=fragment)]) == [Status.REASSEMBLING]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -251,7 +251,13 @@ headers = st.builds(
 known_spi = st.builds(
     lambda rest, cut: ip(b"\0\0\x10\x01" + rest, protocol=50)[: 24 + cut], st.binary(max_size=90), st.integers(0, 100)
 )
-anything = st.lists(st.one_of(st.binary(max_size=120), headers, known_spi), min_size=1, max_size=8)
+headers_6 = st.builds(
+    lambda length, protocol, rest: b"\x60\0\0\0" + bytes([0, length, protocol, 64]) + bytes([0x20] * 32) + rest,
+    st.integers(0, 60),
+    st.sampled_from([0, 43, 44, 50, 51, 58, 60, 17]),
+    st.builds(lambda first, rest: first + rest, st.sampled_from([b"", b"\x32\0", b"\x2c\1"]), st.binary(max_size=80)),
+)
+anything = st.lists(st.one_of(st.binary(max_size=120), headers, headers_6, known_spi), min_size=1, max_size=8)
 
 
 @settings(max_examples=400, deadline=None)
@@ -274,7 +280,9 @@ def test_any_bytes_get_a_verdict(packets: list[bytes], encryption: str, mode: An
             assert opened is not None
             assert opened[20:] == packets[i][20 : len(opened)]
         elif burst.packet(i) != packets[i]:
-            assert burst.packet(i) == packets[i][: int.from_bytes(packets[i][2:4], "big")], "only link padding goes"
+            first, at = (0, 2) if packets[i][0] >> 4 == 4 else (40, 4)
+            length = first + int.from_bytes(packets[i][at : at + 2], "big")
+            assert burst.packet(i) == packets[i][:length], "only link padding goes"
         assert (burst.sa[i] == NO_SA) or status in (
             Status.PROTECTED,
             Status.FRAGMENT,
@@ -286,12 +294,20 @@ def test_any_bytes_get_a_verdict(packets: list[bytes], encryption: str, mode: An
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(MODES), st.integers(0, 255))
+@example(b"payload", "transport", 59)
+@example(ip(b"x"), "tunnel", 59)
+@example(b"\0" * 20, "transport", 50)
+@example(b"\0" * 20, "transport", 51)
 def test_any_bytes_under_a_good_icv(payload: bytes, mode: Any, next_header: int) -> None:
     ends = {"source": "192.0.2.1", "destination": "192.0.2.2"} if mode == "tunnel" else {}
     packet = ip(twin(mode=mode).body(1, bytes(8), payload, next_header), protocol=50, **ends)
     driver = receiver(mode=mode)
     ((status, opened),) = run(driver, "in", [packet])
-    if mode == "transport":
+    if next_header == 59:
+        assert status is Status.DUMMY, "RFC 4303 2.6"
+    elif next_header in (50, 51) and mode == "transport":
+        assert status in (Status.BAD_SPI, Status.WRONG_SELECTOR), "the bundle has another SA that nobody made"
+    elif mode == "transport":
         assert (status, opened) == (Status.PROTECTED, ip(payload, protocol=next_header))
     else:
         assert status in (Status.PROTECTED, Status.NOT_DECRYPTED, Status.WRONG_SELECTOR)
