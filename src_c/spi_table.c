@@ -194,7 +194,8 @@ void ipc_spi_find_burst(const struct ipc_spi_table *main, const struct ipc_spi_t
     int swap = overflow && overflow->used > main->used;
     const struct ipc_spi_table *first = swap ? overflow : main, *second = swap ? main : overflow;
     if (first->used == 0) {
-        memset(index, 0xff, count * sizeof *index);
+        for (uint32_t i = 0; i < count; i++)
+            index[i] = IPC_SPI_NONE;
         return;
     }
     const struct burst b = {.tables = {first, second},

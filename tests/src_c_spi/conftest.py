@@ -42,11 +42,11 @@ class Table:
 
     @property
     def size(self) -> int:
-        return self.t.size
+        return int(self.t.size)
 
     @property
     def used(self) -> int:
-        return self.t.used
+        return int(self.t.used)
 
     def insert(self, spi: int, word: int, tag: int, index: int) -> int:
         return int(self.c.ipc_spi_table_insert(ctypes.byref(self.t), spi, word, tag, index))

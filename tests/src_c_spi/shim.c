@@ -3,7 +3,8 @@
 
 const int shim_full = IPC_E(FULL), shim_not_found = IPC_E(NOT_FOUND), shim_invalid = IPC_E(INVALID);
 
-uint32_t shim_next(const struct ipc_spi_table *t, uint32_t *cursor, uint32_t spi, uint32_t word, uint32_t tag) {
+uint32_t shim_next(const struct ipc_spi_table *t, uint32_t *cursor, uint32_t spi, uint32_t word,
+                   uint32_t tag) {
     return ipc_spi_next(t, cursor, spi, word, tag);
 }
 
