@@ -1,4 +1,4 @@
-"""A slow, readable ESP (RFC 4303) and AH (RFC 4302) over `cryptography` and `hmac`, which the driver is held against."""
+"""A slow, readable ESP (RFC 4303) and AH (RFC 4302) over `cryptography` and `hmac`; the driver is held against it."""
 
 from __future__ import annotations
 
