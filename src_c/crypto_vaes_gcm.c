@@ -376,22 +376,29 @@ static int same_key(struct ipc_crypto_op *const *ops) {
     return ops[0]->key == ops[1]->key && ops[0]->key == ops[2]->key && ops[0]->key == ops[3]->key;
 }
 
+/* With four keys every round loads four of them: beyond 512 bytes, packets are faster one after the other. */
+static int short_enough(const struct ipc_crypto_op *op) {
+    return ipc_vaes_vectors(op->text_length) <= 8;
+}
+
 TARGET void ipc_vaes_encrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops, unsigned count) {
-    if (count == 1)
-        crypt_one(ops[0], shape, (struct kind){.encrypt = 1, .one = 1});
-    else if (same_key(ops))
+    if (count == LANES && same_key(ops))
         crypt_four(ops, shape, (struct kind){.encrypt = 1, .same_key = 1});
-    else
+    else if (count == LANES && short_enough(ops[0]))
         crypt_four(ops, shape, (struct kind){.encrypt = 1});
+    else
+        for (unsigned i = 0; i < count; i++)
+            crypt_one(ops[i], shape, (struct kind){.encrypt = 1, .one = 1});
 }
 
 TARGET void ipc_vaes_decrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops, unsigned count) {
-    if (count == 1)
-        crypt_one(ops[0], shape, (struct kind){.one = 1});
-    else if (same_key(ops))
+    if (count == LANES && same_key(ops))
         crypt_four(ops, shape, (struct kind){.same_key = 1});
-    else
+    else if (count == LANES && short_enough(ops[0]))
         crypt_four(ops, shape, (struct kind){.encrypt = 0});
+    else
+        for (unsigned i = 0; i < count; i++)
+            crypt_one(ops[i], shape, (struct kind){.one = 1});
 }
 
 /* --- keys --- */
