@@ -169,18 +169,16 @@ INLINE void hash(struct lanes *l, unsigned i, struct kind kind) {
     l->power[i] += kind.one ? LANES * VECTOR : VECTOR;
 }
 
+INLINE __m512i round_key(const struct lanes *l, unsigned i, unsigned r, struct kind kind) {
+    return load(l->key[kind.one || kind.same_key ? 0 : i]->round[r]);
+}
+
 INLINE void aes_round(const struct lanes *l, __m512i x[LANES], unsigned n, unsigned r, struct kind kind) {
-    EACH(i, n) x[i] = _mm512_aesenc_epi128(x[i], load(l->key[kind.one || kind.same_key ? 0 : i]->round[r]));
+    EACH(i, n) x[i] = _mm512_aesenc_epi128(x[i], round_key(l, i, r, kind));
 }
 
-INLINE void aes_last_round(const struct lanes *l, __m512i x[LANES], unsigned n, unsigned r,
-                           struct kind kind) {
-    EACH(i, n)
-    x[i] = _mm512_aesenclast_epi128(x[i], load(l->key[kind.one || kind.same_key ? 0 : i]->round[r]));
-}
-
-/* The key stream for the first n lanes; the pending ones of all lanes are hashed on the way. */
-INLINE void key_stream(struct lanes *l, __m512i x[LANES], unsigned n, unsigned rounds, struct kind kind,
+/* All rounds but the last of the first n lanes; the pending vectors of all lanes are hashed on the way. */
+INLINE void aes_rounds(struct lanes *l, __m512i x[LANES], unsigned n, unsigned rounds, struct kind kind,
                        int pending) {
     __m512i counter = l->counter;
     EACH(i, n) {
@@ -195,19 +193,20 @@ INLINE void key_stream(struct lanes *l, __m512i x[LANES], unsigned n, unsigned r
     }
     for (unsigned r = 2 * LANES + 1; r < rounds; r++)
         aes_round(l, x, n, r, kind);
-    aes_last_round(l, x, n, rounds, kind);
 }
 
-/* A vector of text: encrypted or decrypted where it is, and returned as GHASH takes it. */
-INLINE __m512i crypt_text(uint8_t *at, __m512i stream, struct kind kind) {
-    __m512i in = load(at), out = _mm512_xor_si512(in, stream);
+/* A vector of text: encrypted or decrypted where it is, and returned as GHASH takes it. The last round ends
+ * with adding its key; with the text added to that key, the key stream need not be waited for. */
+INLINE __m512i crypt_text(uint8_t *at, __m512i x, __m512i last, struct kind kind) {
+    __m512i in = load(at), out = _mm512_aesenclast_epi128(x, _mm512_xor_si512(in, last));
     _mm512_storeu_si512(at, out);
     return _mm512_shuffle_epi8(kind.encrypt ? out : in, backwards());
 }
 
-INLINE __m512i crypt_tail(uint8_t *at, __mmask64 tail, __m512i stream, struct kind kind) {
-    __m512i in = _mm512_maskz_loadu_epi8(tail, at),
-            out = _mm512_maskz_mov_epi8(tail, _mm512_xor_si512(in, stream));
+INLINE __m512i crypt_tail(uint8_t *at, __mmask64 tail, __m512i x, __m512i last, struct kind kind) {
+    __m512i in = _mm512_maskz_loadu_epi8(tail, at);
+    __m512i out = _mm512_aesenclast_epi128(x, _mm512_xor_si512(in, last));
+    out = _mm512_maskz_mov_epi8(tail, out);
     _mm512_mask_storeu_epi8(at, tail, out);
     return _mm512_shuffle_epi8(kind.encrypt ? out : in, backwards());
 }
@@ -274,19 +273,23 @@ INLINE void crypt_four(struct ipc_crypto_op *const *ops, struct ipc_vaes_shape s
         l.sum[i] = (struct sum){zero(), zero(), zero()};
         received[i] = received_of(ops[i], shape, kind);
     }
-    key_stream(&l, x, LANES, shape.rounds, kind, 0);
+    aes_rounds(&l, x, LANES, shape.rounds, kind, 0);
     EACH(i, LANES) {
+        x[i] = _mm512_aesenclast_epi128(x[i], round_key(&l, i, shape.rounds, kind));
         l.mask[i] = _mm512_castsi512_si128(x[i]);
         l.pending[i] = crypt_head(l.at[i], vectors == 1 ? tail_of(ops[i]) : ~0ull, x[i], kind, shape,
                                   ops[i]->sequence_high);
     }
     for (unsigned done = 2; done < vectors; done++) {
-        key_stream(&l, x, LANES, shape.rounds, kind, 1);
-        EACH(i, LANES) l.pending[i] = crypt_text(l.at[i] += VECTOR, x[i], kind);
+        aes_rounds(&l, x, LANES, shape.rounds, kind, 1);
+        EACH(i, LANES)
+        l.pending[i] = crypt_text(l.at[i] += VECTOR, x[i], round_key(&l, i, shape.rounds, kind), kind);
     }
     if (vectors > 1) {
-        key_stream(&l, x, LANES, shape.rounds, kind, 1);
-        EACH(i, LANES) l.pending[i] = crypt_tail(l.at[i] += VECTOR, tail_of(ops[i]), x[i], kind);
+        aes_rounds(&l, x, LANES, shape.rounds, kind, 1);
+        EACH(i, LANES)
+        l.pending[i] =
+            crypt_tail(l.at[i] += VECTOR, tail_of(ops[i]), x[i], round_key(&l, i, shape.rounds, kind), kind);
     }
     EACH(i, LANES) hash(&l, i, kind);
     finish_four(&l, ops, received, shape, kind);
@@ -298,11 +301,14 @@ INLINE void crypt_four(struct ipc_crypto_op *const *ops, struct ipc_vaes_shape s
 INLINE void begin_one(struct lanes *l, unsigned n, __mmask64 tail, uint32_t sequence_high,
                       struct ipc_vaes_shape shape, struct kind kind) {
     __m512i x[LANES];
-    key_stream(l, x, n, shape.rounds, kind, 0);
+    aes_rounds(l, x, n, shape.rounds, kind, 0);
+    x[0] = _mm512_aesenclast_epi128(x[0], round_key(l, 0, shape.rounds, kind));
     l->mask[0] = _mm512_castsi512_si128(x[0]);
     x[0] = crypt_head(l->at[0], n == 1 ? tail : ~0ull, x[0], kind, shape, sequence_high);
     EACH(i, n) {
-        if (i) x[i] = crypt_tail(l->at[0] + VECTOR * i, i == n - 1 ? tail : ~0ull, x[i], kind);
+        if (i)
+            x[i] = crypt_tail(l->at[0] + VECTOR * i, i == n - 1 ? tail : ~0ull, x[i],
+                              round_key(l, 0, shape.rounds, kind), kind);
     }
     EACH(i, LANES) l->pending[i] = i < LANES - n ? zero() : x[i - (LANES - n)];
     l->at[0] += VECTOR * n;
@@ -311,9 +317,11 @@ INLINE void begin_one(struct lanes *l, unsigned n, __mmask64 tail, uint32_t sequ
 /* Four more vectors. */
 INLINE void continue_one(struct lanes *l, __mmask64 tail, struct ipc_vaes_shape shape, struct kind kind) {
     __m512i x[LANES];
-    key_stream(l, x, LANES, shape.rounds, kind, 1);
-    EACH(i, LANES - 1) l->pending[i] = crypt_text(l->at[0] + VECTOR * i, x[i], kind);
-    l->pending[LANES - 1] = crypt_tail(l->at[0] + VECTOR * (LANES - 1), tail, x[LANES - 1], kind);
+    aes_rounds(l, x, LANES, shape.rounds, kind, 1);
+    EACH(i, LANES - 1)
+    l->pending[i] = crypt_text(l->at[0] + VECTOR * i, x[i], round_key(l, 0, shape.rounds, kind), kind);
+    l->pending[LANES - 1] = crypt_tail(l->at[0] + VECTOR * (LANES - 1), tail, x[LANES - 1],
+                                       round_key(l, 0, shape.rounds, kind), kind);
     l->at[0] += VECTOR * LANES;
 }
 
@@ -368,22 +376,29 @@ static int same_key(struct ipc_crypto_op *const *ops) {
     return ops[0]->key == ops[1]->key && ops[0]->key == ops[2]->key && ops[0]->key == ops[3]->key;
 }
 
+/* With four keys every round loads four of them: beyond 512 bytes, packets are faster one after the other. */
+static int short_enough(const struct ipc_crypto_op *op) {
+    return ipc_vaes_vectors(op->text_length) <= 8;
+}
+
 TARGET void ipc_vaes_encrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops, unsigned count) {
-    if (count == 1)
-        crypt_one(ops[0], shape, (struct kind){.encrypt = 1, .one = 1});
-    else if (same_key(ops))
+    if (count == LANES && same_key(ops))
         crypt_four(ops, shape, (struct kind){.encrypt = 1, .same_key = 1});
-    else
+    else if (count == LANES && short_enough(ops[0]))
         crypt_four(ops, shape, (struct kind){.encrypt = 1});
+    else
+        for (unsigned i = 0; i < count; i++)
+            crypt_one(ops[i], shape, (struct kind){.encrypt = 1, .one = 1});
 }
 
 TARGET void ipc_vaes_decrypt(struct ipc_vaes_shape shape, struct ipc_crypto_op *const *ops, unsigned count) {
-    if (count == 1)
-        crypt_one(ops[0], shape, (struct kind){.one = 1});
-    else if (same_key(ops))
+    if (count == LANES && same_key(ops))
         crypt_four(ops, shape, (struct kind){.same_key = 1});
-    else
+    else if (count == LANES && short_enough(ops[0]))
         crypt_four(ops, shape, (struct kind){.encrypt = 0});
+    else
+        for (unsigned i = 0; i < count; i++)
+            crypt_one(ops[i], shape, (struct kind){.one = 1});
 }
 
 /* --- keys --- */
