@@ -4,7 +4,8 @@
  */
 #include "decapsulate.h"
 
-#define AHEAD 4u
+#define AHEAD    4u
+#define TOGETHER 512u /* SAs whose hot records fill 96 KiB */
 
 static enum ipc_status clear_packet(ipc_driver *d, struct ipc_burst *b, uint32_t i,
                                     struct ipc_decision decision) {
@@ -89,21 +90,24 @@ static enum ipc_status bad_spi(ipc_driver *d) {
     return IPC_BAD_SPI;
 }
 
-/* Looks the SA up and prepares; `udp`: the packet came under UDP (RFC 3948), which its SA must expect. */
-static inline enum ipc_status ipsec_packet(ipc_driver *d, struct ipc_burst *b, uint32_t i,
-                                           ipc_address destination, uint32_t at, uint8_t protocol, int udp,
-                                           unsigned k) {
-    const uint8_t *ipsec = ipc_burst_packet(b, i) + at;
-    uint32_t length = b->length[i] - at;
-    if (length < (protocol == IPC_PROTO_ESP ? IPC_ESP_HEADER : IPC_AH_HEADER)) return IPC_MALFORMED;
-    uint32_t spi = ipc_load32(ipsec + (protocol == IPC_PROTO_ESP ? 0 : 4));
-    uint32_t index = ipc_spi_lookup(d, spi, destination, protocol);
-    if (index == IPC_NO_SA || !ipc_hot(d, index)->udp != !udp) return bad_spi(d);
+/* The SA was looked up: prepares; `udp`: the packet came under UDP (RFC 3948), which its SA must expect. */
+static inline enum ipc_status found(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
+                                    uint32_t at, uint8_t protocol, int udp, unsigned k) {
+    if (IPC_UNLIKELY(index == IPC_NO_SA || !ipc_hot(d, index)->udp != !udp)) return bad_spi(d);
     if (IPC_UNLIKELY(ipc_hot(d, index)->outer != IPC_NONE)) {
         b->sa[i] = index;
         return IPC_WRONG_SELECTOR; /* its bundle wants another SA around it */
     }
     return prepare(d, b, i, index, at, protocol, k);
+}
+
+static enum ipc_status ipsec_packet(ipc_driver *d, struct ipc_burst *b, uint32_t i, ipc_address destination,
+                                    uint32_t at, uint8_t protocol, int udp, unsigned k) {
+    const uint8_t *ipsec = ipc_burst_packet(b, i) + at;
+    uint32_t length = b->length[i] - at;
+    if (length < (protocol == IPC_PROTO_ESP ? IPC_ESP_HEADER : IPC_AH_HEADER)) return IPC_MALFORMED;
+    uint32_t spi = ipc_load32(ipsec + (protocol == IPC_PROTO_ESP ? 0 : 4));
+    return found(d, b, i, ipc_spi_lookup(d, spi, destination, protocol), at, protocol, udp, k);
 }
 
 /* UDP to port 4500: IKE behind a marker, a keep-alive, or ESP (RFC 3948 2). */
@@ -144,7 +148,17 @@ static enum ipc_status classify_slow(ipc_driver *d, struct ipc_burst *b, uint32_
     return clear_packet(d, b, i, ipc_decide(d, IPC_INBOUND, &flow));
 }
 
-static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k) {
+/* ESP under IPv4; `together`: all SAs of the burst were looked up at once. */
+static inline enum ipc_status esp_ipv4(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t destination,
+                                       uint32_t header, unsigned k, int together) {
+    if (IPC_UNLIKELY(b->length[i] - header < IPC_ESP_HEADER)) return IPC_MALFORMED;
+    uint32_t spi = ipc_load32(ipc_burst_packet(b, i) + header);
+    uint32_t index = together ? d->spi_found[i] : ipc_spi_lookup_ipv4(d, spi, destination, IPC_PROTO_ESP);
+    return found(d, b, i, index, header, IPC_PROTO_ESP, 0, k);
+}
+
+static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k,
+                                       int together) {
     const uint8_t *packet = ipc_burst_packet(b, i);
     struct ipc_words words;
     uint32_t header;
@@ -152,7 +166,7 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
     if (ipc_parse_ipv4(packet, &b->length[i], &words, &header) != IPC_PARSE_OK) return IPC_MALFORMED;
     uint8_t protocol = ipc_protocol(words.rest);
     if (IPC_LIKELY(protocol == IPC_PROTO_ESP && !(words.rest & IPC_MARK_FRAGMENT)))
-        return ipsec_packet(d, b, i, ipc_address_of_ipv4((uint32_t)words.addresses), header, protocol, 0, k);
+        return esp_ipv4(d, b, i, (uint32_t)words.addresses, header, k, together);
     if (carries_ipsec(d, protocol)) return classify_slow(d, b, i, k);
     return clear_packet(d, b, i, ipc_decide_ipv4(d, IPC_INBOUND, words));
 }
@@ -297,14 +311,37 @@ static void iterate(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
     }
 }
 
+/* With more SAs than the caches hold, the time goes into waiting for memory: all look-ups of the burst wait
+ * at once. */
+static void look_up_together(ipc_driver *d, const struct ipc_burst *b) {
+    uint32_t spi[IPC_BURST_MAX], destination[IPC_BURST_MAX];
+    for (uint32_t i = 0; i < b->count; i++) {
+        const uint8_t *packet = ipc_burst_packet(b, i);
+        uint32_t header = b->length[i] < IPC_IPV4_HEADER ? 0 : (packet[0] & 15u) * 4;
+        int whole = header && header + 4 <= b->length[i];
+        spi[i] = whole ? ipc_load32(packet + header) : 0;
+        destination[i] = whole ? ipc_load32(packet + 16) : 0;
+    }
+    ipc_spi_lookup_burst(d, spi, destination, IPC_PROTO_ESP, b->count, d->spi_found);
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (d->spi_found[i] == IPC_NO_SA) continue;
+        const struct ipc_sa_hot *sa = ipc_hot(d, d->spi_found[i]);
+        __builtin_prefetch(sa);
+        __builtin_prefetch((const char *)sa + 64);
+        __builtin_prefetch((const char *)sa + 128, 1);
+    }
+}
+
 uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
     struct tally tally = {0};
     unsigned ops = 0;
+    int together = d->spi.used + d->spi_overflow.used > TOGETHER;
+    if (IPC_UNLIKELY(together)) look_up_together(d, b);
     for (uint32_t i = 0; i < b->count; i++) {
         if (i + AHEAD < b->count) __builtin_prefetch(ipc_burst_packet(b, i + AHEAD));
         b->sa[i] = IPC_NO_SA;
         b->filter[i] = IPC_NO_FILTER_INDEX;
-        enum ipc_status status = classify(d, b, i, ops);
+        enum ipc_status status = classify(d, b, i, ops, together);
         ops += status == IPC_PROTECTED;
         b->status[i] = (uint8_t)status;
     }

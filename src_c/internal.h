@@ -175,6 +175,7 @@ struct ipc_driver {
     uint32_t spi_next;
     ipc_time next_tick; /* nothing is due before */
     struct ipc_spi_table spi, spi_overflow;
+    uint32_t spi_found[IPC_BURST_MAX]; /* SAs of a burst, when it pays to look all of them up at once */
     /* crypto */
     const char *backend;
     void *engine[4];
@@ -283,12 +284,15 @@ int ipc_sa_check(const ipc_driver *d, const struct ipc_sa_config *config);
 void ipc_sa_fill(struct ipc_sa_hot *hot, const struct ipc_sa_config *config);
 void ipc_sa_set_path_mtu_hot(struct ipc_sa_hot *hot, uint32_t path_mtu);
 
-/* What the SPI table keeps of a destination. */
-static inline uint32_t ipc_spi_word(const ipc_driver *d, ipc_address a) {
-    return ipc_address_is_ipv4(a) ? (uint32_t)a.low : (uint32_t)ipc_mix(a.high ^ ipc_mix(a.low ^ d->seed[0]));
-}
-
 /* sa.c */
+/* ipc_spi_lookup for an IPv4 destination, whose key in the table is exact. */
+static inline uint32_t ipc_spi_lookup_ipv4(const ipc_driver *d, uint32_t spi, uint32_t destination,
+                                           uint8_t protocol) {
+    uint32_t index = ipc_spi_find(&d->spi, spi, destination, protocol);
+    if (IPC_UNLIKELY(index == IPC_NO_SA && d->spi_overflow.used))
+        index = ipc_spi_find(&d->spi_overflow, spi, destination, protocol);
+    return index;
+}
 int ipc_sa_valid(const ipc_driver *d, ipc_sa handle);
 void ipc_sa_link_all(ipc_driver *d);
 void ipc_sa_destroy_all(ipc_driver *d);

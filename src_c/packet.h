@@ -167,6 +167,12 @@ static inline void ipc_header_checksum(uint8_t *p, uint32_t length) {
     p[10] = p[11] = 0;
     ipc_store16(p + 10, (uint16_t)~ipc_fold(ipc_sum(p, length, 0)));
 }
+/* An IPv4 header without options from its five words, in host order; the checksum is put in (RFC 791 3.1). */
+static inline void ipc_store_header(uint8_t *p, const uint32_t word[5]) {
+    for (unsigned i = 0; i < 5; i++)
+        ipc_store32(p + 4 * i, word[i]);
+    ipc_header_checksum(p, IPC_IPV4_HEADER);
+}
 /* Puts the next protocol (at offset `next`), the total length and the checksum into a header of `header`
  * bytes. */
 void ipc_finish_header(uint8_t *p, uint32_t header, uint32_t next, uint8_t protocol, uint32_t total);

@@ -90,19 +90,20 @@ static void free_window(struct ipc_window *w) {
 
 static int enter_spi(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
     uint8_t protocol = wire_protocol(c);
-    uint32_t word = ipc_spi_word(d, c->destination);
+    uint32_t word = ipc_spi_word(&d->spi, c->destination), tag = ipc_spi_tag(protocol, c->destination);
     if (ipc_spi_lookup(d, c->spi, c->destination, protocol) != IPC_NO_SA) return IPC_E(DUPLICATE);
     /* A table that is half full is still quick to say no; further SAs go to a second one. */
-    if (d->spi.used < d->spi.size / 2) return ipc_spi_table_insert(&d->spi, c->spi, word, protocol, index);
+    if (d->spi.used < d->spi.size / 2) return ipc_spi_table_insert(&d->spi, c->spi, word, tag, index);
     int rc = d->spi_overflow.slots ? ipc_spi_table_reserve(&d->spi_overflow)
                                    : ipc_spi_table_create(&d->spi_overflow, d->spi.size, d->seed);
-    return rc < 0 ? rc : ipc_spi_table_insert(&d->spi_overflow, c->spi, word, protocol, index);
+    return rc < 0 ? rc : ipc_spi_table_insert(&d->spi_overflow, c->spi, word, tag, index);
 }
 
-static void leave_spi(ipc_driver *d, const struct ipc_sa_config *c) {
-    uint32_t word = ipc_spi_word(d, c->destination);
-    if (ipc_spi_table_delete(&d->spi, c->spi, word, wire_protocol(c)) < 0)
-        (void)ipc_spi_table_delete(&d->spi_overflow, c->spi, word, wire_protocol(c));
+static void leave_spi(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
+    uint32_t word = ipc_spi_word(&d->spi, c->destination),
+             tag = ipc_spi_tag(wire_protocol(c), c->destination);
+    if (ipc_spi_table_delete(&d->spi, c->spi, word, tag, index) < 0)
+        (void)ipc_spi_table_delete(&d->spi_overflow, c->spi, word, tag, index);
 }
 
 static int prepare_ah(ipc_driver *d) {
@@ -213,7 +214,7 @@ int ipc_sa_delete(ipc_driver *d, ipc_sa handle) {
     if (ctl->config.service == IPC_SERVICE_SOFT) {
         d->counters.soft_associations--;
     } else {
-        if (ctl->config.direction == IPC_INBOUND) leave_spi(d, &ctl->config);
+        if (ctl->config.direction == IPC_INBOUND) leave_spi(d, &ctl->config, index);
         d->counters.key_deletions++;
         d->counters.active_associations--;
     }
@@ -274,12 +275,26 @@ void ipc_sa_link_all(ipc_driver *d) {
     free(ages);
 }
 
-uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_address destination, uint8_t protocol) {
-    uint32_t word = ipc_spi_word(d, destination);
-    uint32_t index = ipc_spi_find(&d->spi, spi, word, protocol);
-    if (index == IPC_NO_SA && d->spi_overflow.used)
-        index = ipc_spi_find(&d->spi_overflow, spi, word, protocol);
+/* IPv6: the first of the SAs under the key whose destination is the address itself. */
+static uint32_t exact(const ipc_driver *d, const struct ipc_spi_table *t, uint32_t spi,
+                      ipc_address destination, uint32_t tag) {
+    uint32_t cursor = 0, index, word = ipc_spi_word(t, destination);
+    while ((index = ipc_spi_next(t, &cursor, spi, word, tag)) != IPC_NO_SA)
+        if (ipc_address_equal(ipc_ctl(d, index)->config.destination, destination)) break;
     return index;
+}
+
+uint32_t ipc_spi_lookup(const ipc_driver *d, uint32_t spi, ipc_address destination, uint8_t protocol) {
+    if (ipc_address_is_ipv4(destination))
+        return ipc_spi_lookup_ipv4(d, spi, (uint32_t)destination.low, protocol);
+    uint32_t tag = ipc_spi_tag(protocol, destination), index = exact(d, &d->spi, spi, destination, tag);
+    return index != IPC_NO_SA ? index : exact(d, &d->spi_overflow, spi, destination, tag);
+}
+
+void ipc_spi_lookup_burst(const ipc_driver *d, const uint32_t *spi, const ipc_ipv4 *destination,
+                          uint8_t protocol, uint32_t count, uint32_t *index) {
+    ipc_spi_find_burst(&d->spi, d->spi_overflow.used ? &d->spi_overflow : NULL, spi, destination, protocol,
+                       count, index);
 }
 
 uint32_t ipc_spi_allocate(ipc_driver *d, ipc_address destination) {
