@@ -72,6 +72,10 @@ void ipc_driver_destroy(ipc_driver *d) {
     free(d);
 }
 
+void ipc_driver_profile(ipc_driver *d, struct ipc_profile *profile) {
+    d->profile = profile;
+}
+
 void ipc_driver_counters(const ipc_driver *d, struct ipc_counters *counters) {
     *counters = d->counters;
 }

@@ -335,6 +335,7 @@ static void look_up_together(ipc_driver *d, const struct ipc_burst *b) {
 uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
     struct tally tally = {0};
     unsigned ops = 0;
+    uint64_t mark = d->profile ? d->profile->clock() : 0;
     int together = d->spi.used + d->spi_overflow.used > TOGETHER;
     if (IPC_UNLIKELY(together)) look_up_together(d, b);
     for (uint32_t i = 0; i < b->count; i++) {
@@ -345,7 +346,9 @@ uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
         ops += status == IPC_PROTECTED;
         b->status[i] = (uint8_t)status;
     }
+    IPC_PHASE(d, mark, classify);
     ipc_crypt(d, ops, IPC_INBOUND);
+    IPC_PHASE(d, mark, crypt);
     for (unsigned k = 0; k < ops; k++)
         b->status[d->op_packet[k]] = (uint8_t)commit(d, b, d->op_packet[k], k, 0, &tally);
     if (IPC_UNLIKELY(tally.again)) iterate(d, b, &tally);
@@ -357,5 +360,6 @@ uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
         for (uint32_t i = 0; i < b->count; i++)
             if (!ipc_passes((enum ipc_status)b->status[i]) && b->sa[i] != IPC_NO_SA)
                 count_failure(d, b->sa[i], (enum ipc_status)b->status[i]);
+    IPC_PHASE(d, mark, commit);
     return passed;
 }

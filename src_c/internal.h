@@ -198,7 +198,18 @@ struct ipc_driver {
     struct ipc_upcall upcall[IPC_UPCALLS];
     uint32_t upcall_head, upcall_tail;
     struct ipc_counters counters;
+    struct ipc_profile *profile; /* NULL: nobody asks */
 };
+
+/* The time since `*mark` goes to a phase, and the next one begins. */
+#define IPC_PHASE(d, mark, phase)                                                                            \
+    do {                                                                                                     \
+        if (IPC_UNLIKELY((d)->profile != NULL)) {                                                            \
+            uint64_t now_ = (d)->profile->clock();                                                           \
+            (d)->profile->phase += now_ - (mark);                                                            \
+            (mark) = now_;                                                                                   \
+        }                                                                                                    \
+    } while (0)
 
 static inline struct ipc_sa_hot *ipc_hot(const ipc_driver *d, uint32_t index) {
     return &d->hot[index / IPC_CHUNK][index % IPC_CHUNK];

@@ -289,6 +289,7 @@ static void finish(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
 
 uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
     struct tally tally = {0};
+    uint64_t mark = d->profile ? d->profile->clock() : 0;
     for (uint32_t i = 0; i < b->count; i++) {
         if (i + AHEAD < b->count) {
             const uint8_t *ahead = ipc_burst_packet(b, i + AHEAD);
@@ -299,8 +300,10 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
         b->filter[i] = IPC_NO_FILTER_INDEX;
         b->status[i] = (uint8_t)classify(d, b, i, &tally);
     }
+    IPC_PHASE(d, mark, classify);
     while (tally.ops) {
         ipc_crypt(d, tally.ops, IPC_OUTBOUND);
+        IPC_PHASE(d, mark, crypt);
         if (IPC_UNLIKELY(tally.special)) {
             finish(d, b, &tally);
             continue;
@@ -312,5 +315,7 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *b) {
     d->counters.packets_outbound += b->count;
     d->counters.confidential_bytes_sent += tally.confidential + tally.both;
     d->counters.authenticated_bytes_sent += tally.authenticated + tally.both;
-    return ipc_count_verdicts(b, d->counters.status_outbound);
+    uint32_t passed = ipc_count_verdicts(b, d->counters.status_outbound);
+    IPC_PHASE(d, mark, commit);
+    return passed;
 }

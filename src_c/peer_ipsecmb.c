@@ -67,6 +67,71 @@ int ipc_peer_gcm_decrypt(const uint8_t *key20, uint8_t *arena, const uint32_t *o
     gcm_close(g);
     return 0;
 }
+
+#    define CBC_IV 16
+
+struct jobs {
+    IMB_MGR *manager;
+    _Alignas(16) uint8_t encrypt[16 * 15];
+    _Alignas(16) uint8_t decrypt[16 * 15];
+    uint8_t inner[20], outer[20];
+};
+
+static void half_key(IMB_MGR *manager, const uint8_t *key, uint8_t pad, uint8_t *state) {
+    uint8_t block[64];
+    memset(block, pad, sizeof block);
+    for (unsigned i = 0; i < 20; i++)
+        block[i] ^= key[i];
+    IMB_SHA1_ONE_BLOCK(manager, block, state);
+}
+
+static void submit(struct jobs *j, uint8_t *text, uint32_t length) {
+    IMB_JOB *job = IMB_GET_NEXT_JOB(j->manager);
+    uint8_t *esp = text - CBC_IV - ESP_HEADER;
+    job->chain_order = IMB_ORDER_CIPHER_HASH;
+    job->cipher_mode = IMB_CIPHER_CBC;
+    job->cipher_direction = IMB_DIR_ENCRYPT;
+    job->enc_keys = j->encrypt;
+    job->dec_keys = j->decrypt;
+    job->key_len_in_bytes = 16;
+    job->src = esp;
+    job->dst = text;
+    job->iv = text - CBC_IV;
+    job->iv_len_in_bytes = CBC_IV;
+    job->cipher_start_src_offset_in_bytes = ESP_HEADER + CBC_IV;
+    job->msg_len_to_cipher_in_bytes = length;
+    job->hash_alg = IMB_AUTH_HMAC_SHA_1;
+    job->hash_start_src_offset_in_bytes = 0;
+    job->msg_len_to_hash_in_bytes = ESP_HEADER + CBC_IV + length;
+    job->u.HMAC._hashed_auth_key_xor_ipad = j->inner;
+    job->u.HMAC._hashed_auth_key_xor_opad = j->outer;
+    job->auth_tag_output = text + length;
+    job->auth_tag_output_len_in_bytes = 12;
+    IMB_SUBMIT_JOB_NOCHECK(j->manager);
+}
+
+int ipc_peer_cbc_sha1_jobs(const uint8_t *key36, uint8_t *arena, const uint32_t *offset,
+                           const uint32_t *length, unsigned count, unsigned rounds) {
+    struct jobs *j = aligned_alloc(64, (sizeof *j + 63) / 64 * 64);
+    if (!j) return IPC_E(NO_MEMORY);
+    j->manager = alloc_mb_mgr(0);
+    if (!j->manager) {
+        free(j);
+        return IPC_E(NO_MEMORY);
+    }
+    init_mb_mgr_auto(j->manager, NULL);
+    IMB_AES_KEYEXP_128(j->manager, key36, j->encrypt, j->decrypt);
+    half_key(j->manager, key36 + 16, 0x36, j->inner);
+    half_key(j->manager, key36 + 16, 0x5c, j->outer);
+    for (; rounds; rounds--)
+        for (unsigned i = 0; i < count; i++)
+            submit(j, arena + offset[i], length[i]);
+    while (IMB_FLUSH_JOB(j->manager))
+        ;
+    free_mb_mgr(j->manager);
+    free(j);
+    return 0;
+}
 #else
 int ipc_peer_gcm_encrypt(const uint8_t *key20, uint8_t *arena, const uint32_t *offset, const uint32_t *length,
                          unsigned count, unsigned rounds) {
@@ -77,6 +142,12 @@ int ipc_peer_gcm_encrypt(const uint8_t *key20, uint8_t *arena, const uint32_t *o
 int ipc_peer_gcm_decrypt(const uint8_t *key20, uint8_t *arena, const uint32_t *offset, const uint32_t *length,
                          unsigned count, unsigned rounds) {
     (void)key20, (void)arena, (void)offset, (void)length, (void)count, (void)rounds;
+    return IPC_E(UNSUPPORTED);
+}
+
+int ipc_peer_cbc_sha1_jobs(const uint8_t *key36, uint8_t *arena, const uint32_t *offset,
+                           const uint32_t *length, unsigned count, unsigned rounds) {
+    (void)key36, (void)arena, (void)offset, (void)length, (void)count, (void)rounds;
     return IPC_E(UNSUPPORTED);
 }
 #endif

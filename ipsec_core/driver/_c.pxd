@@ -139,6 +139,11 @@ cdef extern from "ipsec_core/driver.h" nogil:
     uint32_t ipc_outbound(ipc_driver *d, ipc_burst *burst)
     uint32_t ipc_inbound(ipc_driver *d, ipc_burst *burst)
 
+    struct ipc_profile:
+        uint64_t (*clock)() noexcept nogil
+        uint64_t classify, crypt, commit
+    void ipc_driver_profile(ipc_driver *d, ipc_profile *profile)
+
     enum: IPC_UPCALL_ACQUIRE
     enum: IPC_UPCALL_REKEY
     enum: IPC_UPCALL_EXPIRED

@@ -1,10 +1,10 @@
 # cython: freethreading_compatible=False
 """The timed loops of the ESP benchmark: the driver and its peers over one burst, by one clock, without the GIL."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ipsec_core.driver cimport _c
-from ipsec_core.driver._core cimport Burst, Driver
+from ipsec_core.driver._core cimport Burst, Driver, check
 
 from ipsec_core.errors import DriverError
 
@@ -21,20 +21,28 @@ cdef extern from "peer.h" nogil:
                              unsigned count, unsigned rounds)
     int ipc_peer_gcm_decrypt(const uint8_t *key20, uint8_t *arena, const uint32_t *offset, const uint32_t *length,
                              unsigned count, unsigned rounds)
+    int ipc_peer_cbc_sha1_jobs(const uint8_t *key36, uint8_t *arena, const uint32_t *offset, const uint32_t *length,
+                               unsigned count, unsigned rounds)
     int ipc_peer_evp_3des_sha1(const uint8_t *key44, uint8_t *arena, const uint32_t *offset, const uint32_t *length,
                                unsigned count, unsigned rounds)
+
+
+cdef extern from "bench_spi.h" nogil:
+    int ipc_bench_spi(uint32_t sas, uint32_t slots, uint32_t rounds, uint64_t seed, double *seconds)
 
 
 ctypedef int (*peer_function)(const uint8_t *, uint8_t *, const uint32_t *, const uint32_t *, unsigned, unsigned) noexcept nogil
 
 # name: (bytes of the key, bytes of the ICV)
-PEERS = {"gcm_encrypt": (20, 16), "gcm_decrypt": (20, 16), "evp_3des_sha1": (44, 12)}
+PEERS = {"gcm_encrypt": (20, 16), "gcm_decrypt": (20, 16), "cbc_sha1_jobs": (36, 12), "evp_3des_sha1": (44, 12)}
 
 cdef peer_function _function(str name):
     if name == "gcm_encrypt":
         return ipc_peer_gcm_encrypt
     if name == "gcm_decrypt":
         return ipc_peer_gcm_decrypt
+    if name == "cbc_sha1_jobs":
+        return ipc_peer_cbc_sha1_jobs
     return ipc_peer_evp_3des_sha1
 
 
@@ -80,6 +88,60 @@ def round_trips(Driver sender, Driver receiver, Burst burst, uint32_t rounds):
     if rounds and (sent != count or received != count):
         raise DriverError(f"round_trips: of {count} packets {sent} were sent and {received} came through")
     return out, into
+
+
+cdef uint64_t nanoseconds_now() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
+
+
+def phases(Driver sender, Driver receiver, Burst burst, uint32_t rounds):
+    """`round_trips` with the time of each phase: two dicts (out, in) of classify, crypt and commit in seconds."""
+    cdef _c.ipc_profile out, into
+    out.clock = into.clock = nanoseconds_now
+    out.classify = out.crypt = out.commit = into.classify = into.crypt = into.commit = 0
+    _c.ipc_driver_profile(sender.c, &out)
+    _c.ipc_driver_profile(receiver.c, &into)
+    try:
+        round_trips(sender, receiver, burst, rounds)
+    finally:
+        _c.ipc_driver_profile(sender.c, NULL)
+        _c.ipc_driver_profile(receiver.c, NULL)
+    return ({"classify": out.classify / 1e9, "crypt": out.crypt / 1e9, "commit": out.commit / 1e9},
+            {"classify": into.classify / 1e9, "crypt": into.crypt / 1e9, "commit": into.commit / 1e9})
+
+
+def passes(Driver driver, Burst burst, uint32_t rounds):
+    """Seconds of `rounds` outbound calls for a burst that the filters let through as it is (DriverError otherwise)."""
+    cdef uint32_t i, passed = 0, count = burst.c.count
+    cdef double start, end
+    driver.enter()
+    try:
+        if burst.busy:
+            raise DriverError("Burst: in use by a driver in another thread")
+        burst.busy = True
+        with nogil:
+            start = seconds()
+            for i in range(rounds):
+                passed = _c.ipc_outbound(driver.c, burst.c)
+            end = seconds()
+        burst.busy = False
+    finally:
+        driver.leave()
+    if rounds and (passed != count or any(sa != _c.IPC_NO_SA for sa in burst.sa)):
+        raise DriverError(f"passes: of {count} packets {passed} went through in clear")
+    return end - start
+
+
+def spi_seconds(uint32_t sas, uint32_t slots, uint32_t bursts, uint64_t seed):
+    """Seconds of so many bursts of 64 look-ups among `sas` SAs; see src_c/bench_spi.h."""
+    cdef double taken = 0
+    cdef int code
+    with nogil:
+        code = ipc_bench_spi(sas, slots, bursts, seed, &taken)
+    check(code, f"bench spi, {sas} SAs")
+    return taken
 
 
 def peer_seconds(str name, bytes key, Burst burst, uint32_t text_length, uint32_t rounds):

@@ -9,10 +9,22 @@ from rich import box
 from rich.live import Live
 from rich.table import Table
 
-from ipsec_core.tools.bench_esp import MAXIMUM_SIZE, MINIMUM_SIZE, Row, esp_rows
+from ipsec_core.tools.bench_cipher import ah_rows, cipher_rows
+from ipsec_core.tools.bench_embed import embed_rows
+from ipsec_core.tools.bench_esp import MAXIMUM_SIZE, MINIMUM_SIZE, esp_rows
+from ipsec_core.tools.bench_filter import filter_rows
+from ipsec_core.tools.bench_rows import Row
+from ipsec_core.tools.bench_spi import spi_rows
 from ipsec_core.tools.common import console, json_option, print_json
 
-BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {"esp": esp_rows}
+BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {
+    "esp": esp_rows,
+    "ah": ah_rows,
+    "cipher": cipher_rows,
+    "spi": spi_rows,
+    "filter": filter_rows,
+    "embed": embed_rows,
+}
 
 
 @click.command("bench")
@@ -35,14 +47,15 @@ def command(name: str, seconds: float, pairs: int, size: int | None, as_json: bo
 
     Ratio above 1: ours is faster. The peer does only the cryptography, so it is the floor.
     """
-    if name not in BENCHES:
-        raise click.UsageError(f"{name!r} is not a benchmark; accepted: {', '.join(BENCHES)}")
+    if name not in BENCHES and name != "all":
+        raise click.UsageError(f"{name!r} is not a benchmark; accepted: {', '.join(BENCHES)}, all")
     rows: list[Row] = []
     # No thread that refreshes the screen: it would be measured too.
     with Live("Measuring ...", console=console(stderr=True), auto_refresh=False, transient=True) as live:
-        for row in BENCHES[name](seconds, pairs, size):
-            rows.append(row)
-            live.update(f"Measuring ... {row.name}", refresh=True)
+        for bench in BENCHES if name == "all" else (name,):
+            for row in BENCHES[bench](seconds, pairs, size):
+                rows.append(row)
+                live.update(f"Measuring ... {row.name}", refresh=True)
     if as_json:
         print_json([row.to_table() for row in rows])
     else:
@@ -57,13 +70,16 @@ def _table(rows: Sequence[Row]) -> Table:
     for column in ("Ours", "Peer", "Ratio"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        given = row.params
-        size = given["size"] if "size" in given else str(given["sizes"]).replace(" ", "/")
         spread = "" if row.min is None or row.max is None else f"\n{row.min:.2f} to {row.max:.2f}"
+        given = ", ".join(f"{name} {value}" for name, value in row.params.items())
         table.add_row(
-            f"{row.name}, {given['suite']}, {size} B\n{given['mode']}, bursts of {given['burst']}; peer: {row.peer}",
+            f"{row.name}\n{given}" + ("" if row.peer == "none" else f"\npeer: {row.peer}"),
             f"{_number(row.value)}\n{row.unit}",
-            "none" if row.peer_value is None else f"{_number(row.peer_value)}\n{row.unit}",
+            ""
+            if row.peer == "none"
+            else "none"
+            if row.peer_value is None
+            else f"{_number(row.peer_value)}\n{row.unit}",
             "" if row.ratio is None else f"{row.ratio:.2f}{spread}",
         )
     return table

@@ -23,16 +23,18 @@ from __future__ import annotations
 import random
 import statistics
 import struct
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from ipsec_core.driver import Action, Burst, Driver, Filter, SecurityAssociation, overhead
-from ipsec_core.driver._peer import PEERS, peer_seconds, round_trips
-from ipsec_core.errors import DriverError
+from ipsec_core.driver import Action, Burst, Driver, Filter, SecurityAssociation, algorithms, overhead
+from ipsec_core.driver._peer import PEERS, peer_seconds, phases, round_trips
+from ipsec_core.errors import DriverError, SecurityWarning
+from ipsec_core.tools.bench_rows import Row, figure_row
 
-Peer = Literal["gcm_encrypt", "gcm_decrypt", "evp_3des_sha1"]
+Peer = Literal["gcm_encrypt", "gcm_decrypt", "cbc_sha1_jobs", "evp_3des_sha1"]
 
 PACKETS = 64
 MINIMUM_SIZE = 28
@@ -48,29 +50,6 @@ _SLICE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One measured figure. `ratio` above 1: ours is faster than the peer.
-
-    Without the peer's library `peer_value`, `ratio`, `min` and `max` are None and `install` names the Debian package; a
-    row that has its peer has `install` None. A straight line has no `min` and `max`.
-    """
-
-    name: str
-    params: dict[str, int | str]
-    value: float
-    unit: str
-    peer: str
-    peer_value: float | None
-    ratio: float | None
-    min: float | None
-    max: float | None
-    install: str | None
-
-    def to_table(self) -> dict[str, object]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
 class Suite:
     """Algorithms as the driver names them, with the peer of each direction (None: there is none)."""
 
@@ -78,17 +57,30 @@ class Suite:
     key_length: int
     integrity: str
     integrity_key_length: int
-    outbound_peer: Peer
-    inbound_peer: Peer | None
-    peer: str
-    install: str
+    outbound_peer: Peer | None = None
+    inbound_peer: Peer | None = None
+    peer: str = "none"
+    install: str = ""
+    protocol: Literal["esp", "ah"] = "esp"
 
     @property
     def name(self) -> str:
+        if self.protocol == "ah":
+            return f"AH {self.integrity}"
         return self.encryption if self.integrity == "none" else f"{self.encryption}+{self.integrity}"
 
 
+def suite(encryption: str, integrity: str, protocol: Literal["esp", "ah"] = "esp") -> Suite:
+    """Any suite, without a peer."""
+    keys = {(one.kind, one.name): one.key_length for one in algorithms()}
+    return Suite(encryption, keys["encryption", encryption], integrity, keys["integrity", integrity], protocol=protocol)
+
+
 GCM = Suite("AES-128-GCM", 20, "none", 0, "gcm_encrypt", "gcm_decrypt", "ipsec-mb, bare calls", "libipsec-mb-dev")
+CBC = Suite(
+    "AES-128-CBC", 16, "HMAC-SHA1-96", 20, "cbc_sha1_jobs", None, "ipsec-mb, jobs in full lanes", "libipsec-mb-dev"
+)
+NULL = Suite("NULL", 0, "none", 0)
 TRIPLE_DES = Suite("3DES-CBC", 24, "HMAC-SHA1-96", 20, "evp_3des_sha1", None, "OpenSSL EVP", "libssl-dev")
 
 
@@ -108,8 +100,11 @@ class Sample:
 class EspLoop:
     """Two drivers, one tunnel between them, and a burst of IP packets of `size` bytes."""
 
-    def __init__(self, suite: Suite, size: int) -> None:
-        """DriverError when the size is not one of an IPv4 packet with UDP, or too big for the burst."""
+    def __init__(self, suite: Suite, size: int, backend: str | None = None) -> None:
+        """`backend` as for a Driver.
+
+        DriverError when the size is not one of an IPv4 packet with UDP, or too big for the burst.
+        """
         if not MINIMUM_SIZE <= size <= MAXIMUM_SIZE:
             raise DriverError(
                 f"size: {size} is out of range; accepted: {MINIMUM_SIZE} to {MAXIMUM_SIZE} (bytes of an IP packet)"
@@ -118,20 +113,29 @@ class EspLoop:
         source = random.Random(size)
         self._key = source.randbytes(suite.key_length)
         self._integrity_key = source.randbytes(suite.integrity_key_length)
-        self._packets = [_packet(size, flow, source) for flow in range(PACKETS)]
-        self._text_length = size + overhead(self._association("out"), size) - _around(suite)
+        self._packets = [packet(size, flow, source) for flow in range(PACKETS)]
         self._burst = Burst(PACKETS, max(size, 2048))
-        self._sender = Driver(seed=1)
+        self._sender = Driver(seed=1, backend=backend)
         self._sender.set_filters([Filter(1, "out", Action.NEGOTIATE, tunnel=IPv4Address(_ENDS[1]))])
-        self._receiver = Driver(seed=2)
-        self._sender.add_sa(self._association("out"))
-        self._receiver.add_sa(self._association("in"))
+        self._receiver = Driver(seed=2, backend=backend)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)
+            self._text_length = size + overhead(self._association("out"), size) - _around(suite)
+            self._sender.add_sa(self._association("out"))
+            self._receiver.add_sa(self._association("in"))
 
     def ours(self, rounds: int) -> tuple[float, float]:
         """Nanoseconds a packet, outbound and inbound."""
         self._burst.load(self._packets)
         out, into = round_trips(self._sender, self._receiver, self._burst, rounds)
         return out * _NS / (rounds * PACKETS), into * _NS / (rounds * PACKETS)
+
+    def phases(self, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Nanoseconds a packet of each phase, outbound and inbound; three readings of the clock a burst are in them."""
+        self._burst.load(self._packets)
+        both = phases(self._sender, self._receiver, self._burst, rounds)
+        out, into = ({name: one * _NS / (rounds * PACKETS) for name, one in way.items()} for way in both)
+        return out, into
 
     def peer(self, name: Peer, rounds: int) -> float | None:
         """Nanoseconds a packet of a peer; None without its library."""
@@ -155,10 +159,10 @@ class EspLoop:
 
     def _slice(self, rounds: int) -> tuple[Sample, Sample]:
         out, into = self.ours(rounds)
-        other = self.suite.inbound_peer
+        there, back = self.suite.outbound_peer, self.suite.inbound_peer
         return (
-            Sample(out, self.peer(self.suite.outbound_peer, rounds)),
-            Sample(into, self.peer(other, rounds) if other else None),
+            Sample(out, self.peer(there, rounds) if there else None),
+            Sample(into, self.peer(back, rounds) if back else None),
         )
 
     def _association(self, direction: str) -> SecurityAssociation:
@@ -171,6 +175,8 @@ class EspLoop:
             encryption_key=self._key,
             integrity=self.suite.integrity,
             integrity_key=self._integrity_key,
+            protocol=self.suite.protocol,
+            allow_unauthenticated=self.suite == NULL,
             mode="tunnel",
             inner_source=IPv4Network("10.1.0.0/16"),
             inner_destination=IPv4Network("10.2.0.0/16"),
@@ -190,8 +196,11 @@ def esp_rows(seconds: float = 0.1, pairs: int = 7, size: int | None = None) -> I
         for direction, samples in directions.items():
             lines[direction][one] = _median(samples)
             yield _rate(GCM, direction, one, samples)
-    outbound, _ = EspLoop(TRIPLE_DES, size or SIZES[0]).pairs(seconds, pairs)
-    yield _rate(TRIPLE_DES, "outbound", size or SIZES[0], outbound)
+    for classic in (CBC, TRIPLE_DES):
+        outbound, _ = EspLoop(classic, size or SIZES[0]).pairs(seconds, pairs)
+        yield _rate(classic, "outbound", size or SIZES[0], outbound)
+    yield from _framing(seconds, pairs, size or SIZES[1])
+    yield from _shares(seconds, size or SIZES[0])
     if size is not None:
         return
     for one in LINE_SIZES:
@@ -202,12 +211,34 @@ def esp_rows(seconds: float = 0.1, pairs: int = 7, size: int | None = None) -> I
         yield from _line(direction, line)
 
 
+def _framing(seconds: float, pairs: int, size: int) -> Iterator[Row]:
+    """A run without cipher and ICV: what is left is the driver's own work."""
+    for direction, samples in zip(("outbound", "inbound"), EspLoop(NULL, size).pairs(seconds, pairs), strict=True):
+        yield figure_row(
+            f"esp framing {direction}",
+            {"suite": "NULL, no integrity", "mode": "tunnel", "size": size, "burst": PACKETS},
+            _median(samples).ours,
+            "ns/packet",
+        )
+
+
+def _shares(seconds: float, size: int) -> Iterator[Row]:
+    loop = EspLoop(GCM, size)
+    rounds = max(1, int(seconds * _NS / (PACKETS * sum(loop.ours(16)))))
+    for direction, parts in zip(("outbound", "inbound"), loop.phases(rounds), strict=True):
+        for phase, taken in parts.items():
+            params: dict[str, int | str] = {"suite": GCM.name, "mode": "tunnel", "size": size, "burst": PACKETS}
+            yield figure_row(f"esp {direction} {phase}", params, 100 * taken / sum(parts.values()), "% of the time")
+
+
 def _around(suite: Suite) -> int:
     """Bytes of an ESP packet in a tunnel that are not text: outer IP header, ESP header, IV, ICV."""
-    return 20 + 8 + 8 + PEERS[suite.outbound_peer][1]
+    iv = next(one.iv_length for one in algorithms() if one.kind == "encryption" and one.name == suite.encryption)
+    return 20 + 8 + iv + (PEERS[suite.outbound_peer][1] if suite.outbound_peer else 0)
 
 
-def _packet(size: int, flow: int, source: random.Random) -> bytes:
+def packet(size: int, flow: int, source: random.Random) -> bytes:
+    """A UDP packet of `size` bytes with a port for each flow and random content."""
     addresses = IPv4Address("10.1.0.1").packed + IPv4Address("10.2.0.1").packed
     header = struct.pack("!BBHHHBBH", 0x45, 0, size, flow, 0, 64, 17, 0) + addresses
     total = sum(struct.unpack("!10H", header))

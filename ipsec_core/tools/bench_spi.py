@@ -20,10 +20,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from ipsec_core.driver._peer import spi_seconds
 from ipsec_core.errors import DriverError
-from ipsec_core.tools.bench_esp import Row
+from ipsec_core.tools.bench_rows import Pair, Row, rate_row
 
 # (SAs, slots of the main table, bursts, seed) -> seconds
 Loop = Callable[[int, int, int, int], float]
@@ -38,19 +38,6 @@ PEER_LOOKUPS = 1_000_000
 _SEED = 2401
 _TIMEOUT = 120.0
 _FIGURE = re.compile(r"lookups/sec:\s*([0-9.]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Look-ups a second, of ours and of the peer (None: it is not installed)."""
-
-    ours: float
-    peer: float | None
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the peer ours is."""
-        return self.ours / self.peer if self.peer is not None else 0.0
 
 
 def dpdk_rate(sas: int) -> float | None:
@@ -83,21 +70,8 @@ def measure(loop: Loop, sas: int, seconds: float, pairs: int) -> list[Pair]:
     return [Pair(bursts * BURST / loop(sas, SLOTS, bursts, _SEED + turn), dpdk_rate(sas)) for turn in range(pairs)]
 
 
-def spi_rows(loop: Loop, seconds: float = 0.1, pairs: int = 7) -> Iterator[Row]:
-    """The rows of `ipsec-core bench spi`, of the pair with the median ratio (without the peer: the median rate)."""
+def spi_rows(seconds: float = 0.1, pairs: int = 7, size: int | None = None, loop: Loop = spi_seconds) -> Iterator[Row]:
+    """The rows of `ipsec-core bench spi`, for 16 384 and 1 000 000 SAs; `size` is of packets and means nothing here."""
     for sas in SAS:
-        measured = sorted(measure(loop, sas, seconds, pairs), key=lambda one: (one.ratio, one.ours))
-        middle = measured[len(measured) // 2]
-        ratios = [one.ratio for one in measured if one.peer is not None]
-        yield Row(
-            name="spi look-up",
-            params={"sas": sas, "slots": SLOTS, "burst": BURST},
-            value=middle.ours,
-            unit="lookups/s",
-            peer=f"DPDK, {TOOL}",
-            peer_value=middle.peer,
-            ratio=middle.ratio if ratios else None,
-            min=min(ratios, default=None),
-            max=max(ratios, default=None),
-            install=None if ratios else PACKAGE,
-        )
+        params: dict[str, int | str] = {"sas": sas, "slots": SLOTS, "burst": BURST}
+        yield rate_row("spi look-up", params, "lookups/s", measure(loop, sas, seconds, pairs), f"DPDK, {TOOL}", PACKAGE)

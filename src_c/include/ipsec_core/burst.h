@@ -14,8 +14,9 @@ extern "C" {
 
 #define IPC_BURST_MAX      256 /* packets */
 #define IPC_BURST_HEADROOM 192 /* two outer IPv6 headers with UDP, ESP and IV or AH, with room to spare */
-#define IPC_BURST_TAILROOM 128 /* twice padding up to a block, trailer, ICV, and what is written past them   \
-                                */
+#define IPC_BURST_TAILROOM                                                                                   \
+    128 /* twice padding up to a block, trailer, ICV, and what is written past them                          \
+         */
 #define IPC_PACKET_MAX      65535
 #define IPC_NO_SA           UINT32_MAX
 #define IPC_NO_FILTER_INDEX UINT32_MAX

@@ -171,6 +171,16 @@ uint32_t ipc_outbound(ipc_driver *d, struct ipc_burst *burst);
  * REASSEMBLING. Returns how many go up. */
 uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *burst);
 
+/*
+ * Where the time of the loops goes, by the caller's clock: classify (parse, decide, build), crypt, commit
+ * (all after it). Three readings a burst while a profile is set; NULL ends it.
+ */
+struct ipc_profile {
+    uint64_t (*clock)(void);
+    uint64_t classify, crypt, commit;
+};
+void ipc_driver_profile(ipc_driver *d, struct ipc_profile *profile);
+
 /* --- upcalls: what the driver asks of ISAKMP/Oakley --- */
 
 enum ipc_upcall_kind {
