@@ -17,6 +17,13 @@
 #define LINE_BYTES 64
 #define HUGE_PAGE  ((size_t)2 << 20)
 #define BLOCKED    UINT32_MAX /* tag of what is no slot */
+/* Lines asked for before the first of them is looked at; twice as many are about what a core waits for at
+ * once. */
+#define CHUNK 16
+
+static inline uint32_t lesser(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
 
 static uint32_t home_line(const struct ipc_spi_table *t, uint32_t spi, uint32_t word, uint32_t tag) {
     return (uint32_t)((uint64_t)ipc_spi_hash(t->seed, spi, word, tag) * ipc_spi_lines(t) >> 32);
@@ -161,11 +168,35 @@ static inline const struct ipc_spi_slot *home(const struct burst *b, uint32_t ta
     return &t->slots[(hash * b->lines[table] >> 32) * LINE];
 }
 
-/* From a full line to the next one, from one with an empty slot to the other table; keeps those that have
- * somewhere to go. */
-static inline uint32_t advance(const struct burst *b, struct searches *s, uint32_t count) {
-    uint32_t left = 0;
-    for (uint32_t k = 0; k < count; k++) {
+/* Begins searches from..to: their lines are on their way. */
+static inline void start(const struct burst *b, struct searches *s, uint32_t from, uint32_t to) {
+    for (uint32_t i = from; i < to; i++) {
+        s->line[i] = home(b, 0, i);
+        s->which[i] = i;
+        s->table[i] = 0;
+        __builtin_prefetch(s->line[i]);
+    }
+}
+
+/*
+ * Looks at the lines of searches from..to. Those that found nothing and have somewhere to go (from a full
+ * line to the next one, from one with an empty slot to the other table) are kept from place `left` on: the
+ * new `left`.
+ */
+static inline uint32_t step(const struct burst *b, struct searches *s, uint32_t from, uint32_t to,
+                            uint32_t left, uint32_t *index) {
+    uint32_t missing = left;
+    for (uint32_t k = from; k < to; k++) {
+        const struct ipc_spi_slot *line = s->line[k];
+        uint32_t i = s->which[k], table = s->table[k];
+        uint32_t found = index_in_line(line, b->spi[i], b->word[i], b->tag);
+        index[i] = found;
+        s->line[missing] = line;
+        s->which[missing] = i;
+        s->table[missing] = table;
+        missing += found == IPC_SPI_NONE;
+    }
+    for (uint32_t k = left; k < missing; k++) {
         const struct ipc_spi_slot *line = s->line[k];
         uint32_t i = s->which[k], table = s->table[k];
         if (!has_empty(line)) {
@@ -204,27 +235,13 @@ void ipc_spi_find_burst(const struct ipc_spi_table *main, const struct ipc_spi_t
                             .word = word,
                             .tag = tag};
     struct searches s;
-    /* The lines of all are on their way before the first is looked at. */
-    for (uint32_t i = 0; i < count; i++) {
-        s.line[i] = home(&b, 0, i);
-        __builtin_prefetch(s.line[i]);
+    uint32_t left = 0;
+    start(&b, &s, 0, lesser(CHUNK, count));
+    for (uint32_t from = 0, to; from < count; from = to) {
+        to = lesser(from + CHUNK, count);
+        start(&b, &s, to, lesser(to + CHUNK, count));
+        left = step(&b, &s, from, to, left, index);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        s.which[i] = i;
-        s.table[i] = 0;
-    }
-    do {
-        uint32_t left = 0;
-        for (uint32_t k = 0; k < count; k++) {
-            const struct ipc_spi_slot *line = s.line[k];
-            uint32_t i = s.which[k], table = s.table[k];
-            uint32_t found = index_in_line(line, spi[i], word[i], tag);
-            index[i] = found;
-            s.line[left] = line;
-            s.which[left] = i;
-            s.table[left] = table;
-            left += found == IPC_SPI_NONE;
-        }
-        count = advance(&b, &s, left);
-    } while (count);
+    while (left)
+        left = step(&b, &s, 0, left, 0, index);
 }
