@@ -49,10 +49,21 @@ static uint32_t find(const ipc_driver *d, enum ipc_direction direction, const st
     return IPC_NONE;
 }
 
+/* An SA protects nothing without those around it. */
+static int alive(const ipc_driver *d, uint32_t sa) {
+    while (!ipc_hot(d, sa)->dead) {
+        ipc_sa outer = ipc_ctl(d, sa)->config.outer;
+        if (!outer) return 1;
+        if (!ipc_sa_valid(d, outer)) return 0;
+        sa = IPC_SA_INDEX(outer);
+    }
+    return 0;
+}
+
 /* The newest SA of the filter that serves the flow; inbound only soft SAs are in the chain. */
 static uint32_t serving(const ipc_driver *d, uint32_t filter, const struct ipc_flow *flow) {
     for (uint32_t s = d->filters[filter].newest; s != IPC_NONE; s = ipc_ctl(d, s)->next)
-        if (!ipc_hot(d, s)->dead && ipc_sa_covers(d, s, flow)) return s;
+        if (alive(d, s) && ipc_sa_covers(d, s, flow)) return s;
     return IPC_NONE;
 }
 

@@ -60,6 +60,8 @@ enum ipc_status ipc_sa_limit(ipc_driver *d, uint32_t index, uint64_t bytes, ipc_
 int ipc_sa_retire(ipc_driver *d, ipc_sa handle, ipc_time hard_time) {
     if (!ipc_sa_valid(d, handle)) return IPC_E(NOT_FOUND);
     struct ipc_sa_ctl *ctl = ipc_ctl(d, IPC_SA_INDEX(handle));
+    if (ipc_hot(d, IPC_SA_INDEX(handle))->dead) return 0; /* new limits would wake it */
+    if (hard_time == 0) hard_time = 1;                    /* 0 stands for no limit */
     ctl->retired = 1;
     ctl->config.hard_time = earlier(ctl->config.hard_time, hard_time);
     ipc_sa_set_limits(ipc_hot(d, IPC_SA_INDEX(handle)), ctl);

@@ -163,6 +163,7 @@ static uint64_t address_sum(ipc_address a) {
 /* RFC 1624: what to add to a checksum computed over the original addresses. */
 static uint32_t checksum_delta(const struct ipc_sa_config *c) {
     uint64_t sum = 0;
+    if (c->mode == IPC_TUNNEL) return 0; /* the NAT changed nothing of what is inside */
     if (!ipc_address_is_none(c->original_source))
         sum += address_sum(c->original_source) + (uint16_t)~ipc_fold(address_sum(c->source));
     if (!ipc_address_is_none(c->original_destination))

@@ -18,6 +18,7 @@ PACKET_FUNCTIONS = {
         "ipc_sa_covers",
         "exempt",
         "find",
+        "alive",
         "serving",
         "resolve",
         "same_words",
