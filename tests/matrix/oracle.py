@@ -50,7 +50,7 @@ class Sa:
         """The protected packet. `identification`: of an outer IPv4 header; `padding`: bytes more than needed."""
         header, next_header, carried = self._split(packet, identification)
         if self.protocol == "ah":
-            return self._seal_ah(header, next_header, carried, sequence, iv)
+            return self.ah(header, next_header, carried, sequence, iv)
         body = self.esp(carried, next_header, sequence, iv, padding)
         if self.udp is None:
             return attach(header, ESP, body)
@@ -83,9 +83,9 @@ class Sa:
         sealed = header + iv + encrypt(self.encryption, self.encryption_key, iv, text)
         if self.integrity.endswith("GMAC"):
             return sealed + gmac(self.integrity_key, iv, associated + iv + text)  # RFC 4543 3.2
-        return sealed + self._hmac(sealed + above)
+        return sealed + self.hmac(sealed + above)
 
-    def _seal_ah(self, header: bytes, next_header: int, carried: bytes, sequence: int, iv: bytes) -> bytes:
+    def ah(self, header: bytes, next_header: int, carried: bytes, sequence: int, iv: bytes) -> bytes:
         high, low = divmod(sequence, 1 << 32)
         size = len(iv) + (16 if self.integrity.endswith("GMAC") else HMACS[self.integrity][1])
         size += -(12 + size) % (8 if header[0] >> 4 == 6 else 4)  # RFC 4302 2.6
@@ -93,11 +93,11 @@ class Sa:
         packet = attach(header, AH, fixed + iv.ljust(size, b"\0") + carried)
         covered = immutable(packet[: len(header)]) + packet[len(header) :]
         covered += struct.pack("!I", high) if self.esn else b""
-        icv = gmac(self.integrity_key, iv, covered) if iv else self._hmac(covered)
+        icv = gmac(self.integrity_key, iv, covered) if iv else self.hmac(covered)
         at = len(header) + 12 + len(iv)
         return packet[:at] + icv + packet[at + len(icv) :]
 
-    def _hmac(self, data: bytes) -> bytes:
+    def hmac(self, data: bytes) -> bytes:
         if self.integrity == "none":
             return b""
         name, length = HMACS[self.integrity]
