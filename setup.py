@@ -100,6 +100,7 @@ setup(
     ext_modules=cythonize(
         [
             extension("ipsec_core.driver._core"),
+            extension("ipsec_core.driver._nic"),
             extension("ipsec_core.driver._peer"),
             extension("ipsec_core.sim._world"),
         ],

@@ -1,4 +1,5 @@
 #include "internal.h"
+#include "ipsec_core/nic.h"
 
 #include <stdlib.h>
 
@@ -56,6 +57,7 @@ int ipc_driver_create(const struct ipc_driver_config *config, ipc_driver **out) 
 
 void ipc_driver_destroy(ipc_driver *d) {
     if (!d) return;
+    ipc_driver_detach_nic(d);
     ipc_sa_destroy_all(d);
     for (unsigned i = 0; i < sizeof d->engine / sizeof *d->engine; i++)
         if (d->engine[i]) ipc_crypto_backend(i)->engine_destroy(d->engine[i]);

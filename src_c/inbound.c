@@ -82,6 +82,7 @@ static inline enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32
     d->op_packet[k] = (uint16_t)i;
     d->op_sa[k] = index;
     d->op_at[k] = at;
+    if (IPC_UNLIKELY(sa->offload)) ipc_offload_receive(d, b, i, index, k);
     return IPC_PROTECTED;
 }
 
@@ -139,6 +140,7 @@ static enum ipc_status classify_slow(ipc_driver *d, struct ipc_burst *b, uint32_
         if (!(flow.rest & IPC_MARK_FRAGMENT) || !carries_ipsec(d, ipc_protocol(flow.rest))) break;
         enum ipc_status status = ipc_reassemble(d, b, i);
         if (status != IPC_PROTECTED) return status;
+        d->rebuilt = i;
     }
     uint8_t protocol = ipc_protocol(flow.rest);
     if (protocol == IPC_PROTO_ESP || protocol == IPC_PROTO_AH)
@@ -242,7 +244,7 @@ commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k, unsigned leve
      * depend on how packets are put into bursts. */
     if (IPC_UNLIKELY(!ipc_window_check(&sa->got.window, number))) return IPC_REPLAYED;
     if (IPC_UNLIKELY(sa->dead)) return IPC_EXPIRED;
-    if (IPC_UNLIKELY(!op->ok)) return IPC_NOT_AUTHENTICATED;
+    if (IPC_UNLIKELY(!op->ok)) return sa->offload ? ipc_offload_failure(sa, op) : IPC_NOT_AUTHENTICATED;
     uint64_t lost = 0;
     ipc_window_advance(&sa->got.window, number, &lost);
     if (IPC_UNLIKELY(lost)) ipc_ctl(d, index)->lost += lost;
@@ -301,10 +303,12 @@ static void iterate(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
         tally->again = 0;
         for (unsigned n = 0; n < count; n++) {
             struct ipc_again again = d->again[n];
+            d->around = b->sa[again.packet];
             enum ipc_status status = prepare(d, b, again.packet, again.sa, again.at, again.protocol, ops);
             b->status[again.packet] = (uint8_t)status;
             ops += status == IPC_PROTECTED;
         }
+        d->around = IPC_NONE;
         ipc_crypt(d, ops, IPC_INBOUND);
         for (unsigned k = 0; k < ops; k++)
             b->status[d->op_packet[k]] = (uint8_t)commit_again(d, b, k, level, tally);
@@ -352,6 +356,7 @@ uint32_t ipc_inbound(ipc_driver *d, struct ipc_burst *b) {
     for (unsigned k = 0; k < ops; k++)
         b->status[d->op_packet[k]] = (uint8_t)commit(d, b, d->op_packet[k], k, 0, &tally);
     if (IPC_UNLIKELY(tally.again)) iterate(d, b, &tally);
+    if (IPC_UNLIKELY(d->nic != NULL)) ipc_offload_after_burst(d);
     d->counters.packets_inbound += b->count;
     d->counters.confidential_bytes_received += tally.confidential + tally.both;
     d->counters.authenticated_bytes_received += tally.authenticated + tally.both;

@@ -38,8 +38,9 @@ struct ipc_sa_hot {
     ipc_time time_limit;
     uint32_t spi;
     uint32_t outer; /* index of the SA around this one, or IPC_NONE */
-    uint8_t service, mode, direction;
-    uint8_t dead; /* the hard lifetime is over */
+    uint8_t service, direction;
+    uint8_t offload; /* 1: it is on the NIC as well, see offload.c */
+    uint8_t dead;    /* the hard lifetime is over */
     uint8_t iv_length, pad_mask, icv_length, esn;
     uint8_t confidential, authenticated;
     uint8_t cold_selectors; /* 1: they do not fit the words below, see the control record */
@@ -80,10 +81,13 @@ struct ipc_sa_hot {
 _Static_assert(sizeof(struct ipc_sa_hot) == 192, "two lines read, one written");
 _Static_assert(offsetof(struct ipc_sa_hot, bytes) == 128, "the written line begins after two read ones");
 
+struct ipc_nic_sa;
+
 struct ipc_sa_ctl {
     struct ipc_sa_config config;
     void *key;
-    uint64_t serial; /* order of creation */
+    struct ipc_nic_sa *offload; /* on the NIC, or NULL */
+    uint64_t serial;            /* order of creation */
     uint64_t dropped, lost;
     uint32_t next;       /* next older SA of the same filter; next free record */
     uint32_t generation; /* of the index; even: free, odd: in use */
@@ -190,6 +194,10 @@ struct ipc_driver {
     struct ipc_ah_saved *ah;      /* IPC_BURST_MAX of them, made with the first AH SA */
     ipc_reassembler *reassembler; /* made with the first fragment */
     uint32_t fragments;
+    /* NIC; the rest is of inbound packets and looked at only for SAs that are on it */
+    struct ipc_nic *nic;
+    uint32_t rebuilt; /* the last packet of the burst that was put together of fragments, or IPC_NONE */
+    uint32_t around;  /* the SA that was just taken off the packet in hand, or IPC_NONE */
     /* held packets */
     struct ipc_pending pending[IPC_PENDING_MAX];
     uint8_t *held;
@@ -294,6 +302,7 @@ static inline uint32_t ipc_count_verdicts(const struct ipc_burst *b, uint64_t *c
 int ipc_sa_check(const ipc_driver *d, const struct ipc_sa_config *config);
 void ipc_sa_fill(struct ipc_sa_hot *hot, const struct ipc_sa_config *config);
 void ipc_sa_set_path_mtu_hot(struct ipc_sa_hot *hot, uint32_t path_mtu);
+void ipc_sa_set_offload(struct ipc_sa_hot *hot, int offload);
 
 /* sa.c */
 /* ipc_spi_lookup for an IPv4 destination, whose key in the table is exact. */
@@ -339,6 +348,17 @@ static inline enum ipc_status ipc_soft(ipc_driver *d, uint32_t index, uint32_t l
     sa->got.packets++;
     return IPC_SOFT;
 }
+
+/* offload.c: what the loops ask for SAs that are on the NIC. The operation is complete; it is changed where
+ * the NIC takes it. */
+void ipc_offload_send(ipc_driver *d, const struct ipc_burst *b, uint32_t i, uint32_t index, unsigned k);
+void ipc_offload_receive(ipc_driver *d, const struct ipc_burst *b, uint32_t i, uint32_t index, unsigned k);
+/* The verdict on a received packet whose operation is not ok. */
+enum ipc_status ipc_offload_failure(const struct ipc_sa_hot *sa, const struct ipc_crypto_op *op);
+/* Does what the NIC asked for; with a NIC alone. */
+void ipc_offload_after_burst(ipc_driver *d);
+void ipc_offload_offer(ipc_driver *d, uint32_t index, const struct ipc_sa_config *config);
+void ipc_offload_withdraw(ipc_driver *d, uint32_t index);
 
 /* crypt.c: runs d->ops[0..count) in groups of one suite */
 void ipc_crypt(ipc_driver *d, unsigned count, enum ipc_direction direction);

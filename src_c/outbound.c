@@ -196,7 +196,10 @@ static enum ipc_status encapsulate_any(ipc_driver *d, struct ipc_burst *b, uint3
                                        const struct place *place, struct tally *tally) {
     unsigned before = tally->ops;
     enum ipc_status status = encapsulate(d, b, i, index, place, tally, IPC_SHAPE_ANY);
-    if (status != IPC_PROTECTED) tally->ops = before; /* AH that cannot read the headers */
+    if (status != IPC_PROTECTED)
+        tally->ops = before; /* AH that cannot read the headers */
+    else if (IPC_UNLIKELY(ipc_hot(d, index)->offload))
+        ipc_offload_send(d, b, i, index, before);
     return status;
 }
 

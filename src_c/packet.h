@@ -10,6 +10,7 @@
 #define IPC_IPV4_HEADER 20u
 #define IPC_IPV6_HEADER 40u
 #define IPC_UDP_HEADER  8u
+#define IPC_TCP_HEADER  20u /* without options */
 #define IPC_ESP_HEADER  8u
 #define IPC_ESP_TRAILER 2u
 #define IPC_AH_HEADER   12u /* up to the ICV (RFC 2402 2) */

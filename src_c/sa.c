@@ -181,6 +181,7 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
     ctl->config.encryption_key_length = ctl->config.integrity_key_length = 0;
     ipc_sa_fill(hot, c);
     ipc_sa_set_limits(hot, ctl);
+    if (d->nic) ipc_offload_offer(d, index, c);
     if (by_filter(c)) link_to_filter(d, index);
     if (c->direction == IPC_OUTBOUND) ipc_hold_ready(d, c);
     if (first_deadline(c) < d->next_tick) d->next_tick = first_deadline(c);
@@ -198,6 +199,7 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
 static void destroy(ipc_driver *d, uint32_t index) {
     struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
     struct ipc_sa_hot *hot = ipc_hot(d, index);
+    if (ctl->offload) ipc_offload_withdraw(d, index);
     if (hot->service != IPC_SERVICE_SOFT) {
         hot->suite->backend->key_destroy(ctl->key);
         if (hot->direction == IPC_INBOUND) free_window(&hot->got.window);
@@ -320,6 +322,7 @@ int ipc_sa_info(const ipc_driver *d, ipc_sa handle, struct ipc_sa_info *info) {
     info->bytes = hot->bytes;
     info->last = hot->last;
     info->expired = hot->dead;
+    info->offloaded = hot->offload;
     info->dropped = ctl->dropped;
     info->lost = ctl->lost;
     if (hot->service == IPC_SERVICE_SOFT) {

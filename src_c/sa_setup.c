@@ -173,7 +173,7 @@ static uint32_t checksum_delta(const struct ipc_sa_config *c) {
 
 static enum ipc_shape shape_of(const struct ipc_sa_hot *h) {
     if (h->service != IPC_SERVICE_ESP || !h->confidential || !h->authenticated || h->udp ||
-        h->outer != IPC_NONE || h->out.path_mtu)
+        h->outer != IPC_NONE || h->out.path_mtu || h->offload)
         return IPC_SHAPE_ANY;
     if (h->outer_header == 0) return IPC_SHAPE_TRANSPORT;
     return h->outer_header == IPC_IPV4_HEADER && h->df == IPC_DF_COPY ? IPC_SHAPE_TUNNEL4 : IPC_SHAPE_ANY;
@@ -184,10 +184,14 @@ void ipc_sa_set_path_mtu_hot(struct ipc_sa_hot *h, uint32_t path_mtu) {
     h->out.shape = (uint8_t)shape_of(h);
 }
 
+void ipc_sa_set_offload(struct ipc_sa_hot *h, int offload) {
+    h->offload = (uint8_t)offload;
+    if (h->direction == IPC_OUTBOUND) h->out.shape = (uint8_t)shape_of(h);
+}
+
 void ipc_sa_fill(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
     h->spi = c->spi;
     h->service = c->service;
-    h->mode = c->mode;
     h->direction = c->direction;
     h->outer = c->outer ? IPC_SA_INDEX(c->outer) : IPC_NONE;
     h->last = c->created;

@@ -17,6 +17,7 @@ from ipsec_core.driver._core import (
     key_bytes,
     overhead,
 )
+from ipsec_core.driver._nic import NIC_CAPABILITIES, NIC_FAULTS, NIC_STATISTICS, Nic, NicCheck, NicTask
 from ipsec_core.driver.types import (
     Action,
     Address,
@@ -33,6 +34,9 @@ __all__ = [
     "BURST_MAX",
     "COUNTERS",
     "COUNTER_RULES",
+    "NIC_CAPABILITIES",
+    "NIC_FAULTS",
+    "NIC_STATISTICS",
     "NO_SA",
     "PASSES",
     "STATUS_TEXT",
@@ -43,6 +47,9 @@ __all__ = [
     "Driver",
     "Filter",
     "Network",
+    "Nic",
+    "NicCheck",
+    "NicTask",
     "SaInfo",
     "SecurityAssociation",
     "Status",

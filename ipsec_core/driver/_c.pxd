@@ -123,7 +123,7 @@ cdef extern from "ipsec_core/driver.h" nogil:
         const char *backend
         uint64_t packets, bytes, sequence, dropped, lost
         ipc_time last
-        uint8_t expired
+        uint8_t expired, offloaded
     int ipc_sa_add(ipc_driver *d, const ipc_sa_config *config, ipc_sa *handle)
     int ipc_sa_delete(ipc_driver *d, ipc_sa handle)
     int ipc_sa_retire(ipc_driver *d, ipc_sa handle, ipc_time hard_time)
@@ -172,3 +172,42 @@ cdef extern from "ipsec_core/driver.h" nogil:
     const char *ipc_counter_name(unsigned index)
     const char *ipc_counter_text(unsigned index)
     const char *ipc_counter_rule(unsigned index)
+
+
+cdef extern from "ipsec_core/nic.h" nogil:
+    ctypedef struct ipc_nic:
+        pass
+    enum: IPC_NIC_CAPABILITY_COUNT
+    enum: IPC_NIC_FAULT_COUNT
+    enum: IPC_NIC_STATUS_COUNT
+    enum: IPC_NIC_TASK_COUNT
+    enum: IPC_NIC_CHECK_COUNT
+    struct ipc_nic_statistics:
+        uint64_t sas
+    struct ipc_nic_config:
+        uint32_t capabilities, sa_capacity, mtu, large_send_max, large_send_min_segments
+    int ipc_nic_create(const ipc_nic_config *config, ipc_nic **out)
+    void ipc_nic_destroy(ipc_nic *nic)
+    void ipc_nic_config_of "ipc_nic_config"(const ipc_nic *nic, ipc_nic_config *config)
+    uint32_t ipc_nic_capabilities(const ipc_nic *nic)
+    bint ipc_nic_attached(const ipc_nic *nic)
+    void ipc_nic_statistics_of "ipc_nic_statistics"(const ipc_nic *nic, ipc_nic_statistics *statistics)
+    int ipc_nic_set_fault(ipc_nic *nic, unsigned fault, uint32_t every, unsigned status)
+    int ipc_driver_attach_nic(ipc_driver *d, ipc_nic *nic, int enable_offload)
+    void ipc_driver_detach_nic(ipc_driver *d)
+    bint ipc_driver_has_nic(const ipc_driver *d)
+    int ipc_driver_enable_offload(ipc_driver *d, int enable_offload)
+    struct ipc_nic_task:
+        uint16_t tasks, mss
+    struct ipc_nic_cursor:
+        uint32_t packet, offset
+    int ipc_nic_transmit(ipc_nic *nic, ipc_burst *source, const ipc_nic_task *tasks, ipc_nic_cursor *at, ipc_burst *target)
+    void ipc_nic_receive(ipc_nic *nic, const ipc_burst *b, uint8_t *checks)
+    const char *ipc_nic_capability_name(unsigned index)
+    const char *ipc_nic_capability_text(unsigned index)
+    const char *ipc_nic_fault_name(unsigned index)
+    const char *ipc_nic_fault_text(unsigned index)
+    const char *ipc_nic_statistic_name(unsigned index)
+    const char *ipc_nic_statistic_text(unsigned index)
+    const char *ipc_nic_task_name(unsigned index)
+    const char *ipc_nic_check_name(unsigned index)

@@ -19,4 +19,5 @@ cdef class Driver:
 
 
 cdef int check(int code, str what) except -1
+cdef object ranged(str field, object value, object least, object most)
 cdef object upcall_record(const _c.ipc_upcall *u)

@@ -671,7 +671,7 @@ cdef class Driver:
                       network_object(s.config.family, s.config.inner_destination, s.config.inner_destination_mask), s.config.protocol,
                       s.config.source_port, s.config.destination_port, ENCRYPTION_NAMES[s.config.encryption],
                       INTEGRITY_NAMES[s.config.integrity], s.backend.decode(), s.config.filter, s.packets, s.bytes,
-                      s.sequence, s.dropped, s.lost, s.last / 1e9, bool(s.expired))
+                      s.sequence, s.dropped, s.lost, s.last / 1e9, bool(s.expired), bool(s.offloaded))
 
     def sas(self):
         """SaInfo of all SAs, in the order of their indices."""
@@ -684,6 +684,31 @@ cdef class Driver:
             return [self.sa_info(handles[i]) for i in range(n)]
         finally:
             free(handles)
+
+    def attach_nic(self, nic, enable_offload=True):
+        """Attaches a Nic: SAs added from now on are offered to it. `enable_offload` False is the registry's EnableOffload = 0.
+
+        Raises DriverError when one of them is attached already. Driver and Nic belong to the same thread.
+        """
+        from ipsec_core.driver._nic import _attach
+
+        _attach(self, nic, bool(enable_offload))
+
+    def detach_nic(self):
+        """Lets the NIC go, if there is one; the SAs on it go on in software."""
+        self.enter()
+        _c.ipc_driver_detach_nic(self.c)
+        self.leave()
+
+    def enable_offload(self, enable):
+        """The registry's EnableOffload while a NIC is attached; False: all SAs go on in software, True: new ones may be offloaded."""
+        self.enter()
+        try:
+            if not _c.ipc_driver_has_nic(self.c):
+                raise DriverError("enable_offload: no NIC is attached; accepted: after attach_nic")
+            _c.ipc_driver_enable_offload(self.c, bool(enable))
+        finally:
+            self.leave()
 
     def spi_lookup(self, uint32_t spi, destination, uint8_t protocol=50):
         """Index of the inbound SA, or NO_SA."""

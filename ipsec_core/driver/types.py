@@ -111,7 +111,7 @@ class SaInfo:
 
     `sequence` is the last number used, or the right edge of the replay window; `last` the time of the last packet (or
     of the creation) in seconds. Addresses are None where a soft SA has none, selectors None: any address of either
-    family.
+    family. `offloaded`: it is on the NIC (its packets that the NIC cannot take are still done by `backend`).
     """
 
     handle: int
@@ -138,6 +138,7 @@ class SaInfo:
     lost: int
     last: float
     expired: bool
+    offloaded: bool
 
 
 @dataclass(frozen=True, slots=True)

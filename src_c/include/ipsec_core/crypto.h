@@ -45,6 +45,7 @@ struct ipc_crypto_op {
     uint32_t text_length;    /* a multiple of the cipher's block */
     uint32_t sequence_high;  /* host byte order; 0 without ESN */
     uint8_t ok;              /* out: 1, or 0 when the ICV is wrong (the text is then not to be used) */
+    uint8_t nic_status;      /* in, with an SA on a NIC: enum ipc_nic_status; back ends leave it alone */
 };
 
 struct ipc_crypto_backend {

@@ -127,6 +127,7 @@ struct ipc_sa_info {
     uint64_t lost;                     /* inbound: numbers that left the window unseen */
     ipc_time last;                     /* of the last packet, or of the creation */
     uint8_t expired;                   /* 1: the hard lifetime is over */
+    uint8_t offloaded;                 /* 1: it is on the NIC (nic.h) */
 };
 
 /* Negative error, else 0 and the handle. A newer outbound SA for the same filter and selectors takes over
