@@ -93,8 +93,14 @@ SA_ERRORS = [
     ({"esn": True, "sequence": 2**64}, f"sequence: {2**64} is out of range; accepted: 0 to {2**64 - 1}"),
     ({"outer": 77}, "SA 0x00001001: no such object"),
     (
-        {"protocol": "ah", "encryption": "NULL", "encryption_key": b"", "integrity": "HMAC-SHA1-96",
-         "integrity_key": SHA1_KEY, "encapsulation": (4500, 4500)},
+        {
+            "protocol": "ah",
+            "encryption": "NULL",
+            "encryption_key": b"",
+            "integrity": "HMAC-SHA1-96",
+            "integrity_key": SHA1_KEY,
+            "encapsulation": (4500, 4500),
+        },
         "SA 0x00001001: value out of range",
     ),
 ]

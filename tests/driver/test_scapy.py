@@ -23,7 +23,7 @@ from driver_kit import (
     twin,
 )
 
-from ipsec_core import Driver, Status, crypto_backends, overhead
+from ipsec_core import Driver, Status, algorithms, overhead
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -31,7 +31,8 @@ with warnings.catch_warnings():
     from scapy.layers.ipsec import ESP, SecurityAssociation
 
 SIZES = range(1501)
-FAST, *OTHERS = crypto_backends()
+FAST: str | None = None  # the best one for each SA
+OTHERS = [name for one in algorithms() if one.name == "3DES-CBC" for name in one.backends]
 pytestmark = pytest.mark.parametrize(
     ("encryption", "mode"), [(e, m) for e in ENCRYPTIONS for m in MODES], ids=lambda value: str(value)
 )
@@ -79,7 +80,7 @@ def test_the_driver_opens_what_scapy_seals(encryption: str, mode: Any, scapy_sa:
     for backend in (FAST, *OTHERS):
         driver = receiver(encryption, mode, driver={"backend": backend}, replay_window=64)
         assert run(driver, "in", sealed) == [(Status.PROTECTED, packet) for packet in packets()]
-        assert driver.sas()[0].backend == backend
+        assert backend is None or driver.sas()[0].backend == backend
 
 
 def test_every_back_end_equals_the_oracle_byte_for_byte(encryption: str, mode: Any) -> None:
