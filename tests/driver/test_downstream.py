@@ -15,8 +15,8 @@ import ipsec_core
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(ipsec_core.__file__).parent
-# The driver alone: neither libpcap nor the simulator is needed, nor what has flags of its own.
-OTHERS = ("eventq", "link", "peer", "trace", "world", "pcapng", "crypto_vaes")
+# The driver alone: neither libpcap nor the simulator is needed.
+OTHERS = ("bench", "eventq", "link", "peer", "trace", "world", "pcapng")
 DRIVER = sorted(p.stem for p in (ROOT / "src_c").glob("*.c") if not p.stem.startswith(OTHERS))
 
 MODULE = """
