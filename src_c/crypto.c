@@ -51,6 +51,7 @@ const struct ipc_crypto_backend *ipc_crypto_backend(unsigned index) {
 const struct ipc_crypto_backend *ipc_crypto_choose(const struct ipc_crypto_suite *suite, const char *name) {
     const struct ipc_crypto_backend *best = NULL, *candidate;
     int best_rank = 0;
+    if (!ipc_crypto_suite_valid(suite)) return NULL;
     for (unsigned i = 0; (candidate = ipc_crypto_backend(i)); i++) {
         if (name && strcmp(name, candidate->name) != 0) continue;
         int rank = candidate->rank(suite);

@@ -52,48 +52,53 @@ void free(void *memory) {
 static unsigned char arena[256 * 2048];
 static struct ipc_crypto_op ops[256];
 
-static void aim(const void *key, size_t icv_shift) {
+static void aim(const struct ipc_crypto_suite *suite, const void *key, unsigned char wrong) {
+    const struct ipc_encryption_info *cipher = ipc_encryption_info(suite->encryption);
+    const struct ipc_integrity_info *mac = ipc_integrity_info(suite->integrity);
     for (unsigned i = 0; i < 256; i++) {
-        unsigned char *p = arena + i * 2048;
-        unsigned length = 8 * (1 + i % 180);
-        ops[i] = (struct ipc_crypto_op){key, p, p + 8, p + 16, p + 16 + length, length, 0};
-        ops[i].icv[0] ^= (unsigned char)icv_shift;
+        unsigned char *p = arena + i * 2048, *text = p + 8 + cipher->iv_length + mac->iv_length;
+        unsigned length = 16 * (1 + i % 90);
+        unsigned char *icv = suite->ah ? text : text + length;
+        ops[i] = (struct ipc_crypto_op){key, p, p + 8, text, icv, icv, length, i, 0};
+        if (suite->ah) ops[i].received = p + 1800;
+        icv[0] ^= wrong;
     }
 }
 
-static void count(const struct ipc_crypto_backend *backend, enum ipc_encryption encryption,
-                  enum ipc_integrity integrity) {
-    static const unsigned char keys[2][24] = {"0123456789abcdefABCDEFG", "ghijklmnopqrstuvwxyz"};
+static void count(const struct ipc_crypto_backend *backend, const struct ipc_crypto_suite *suite) {
+    static const unsigned char keys[2][64] = {"0123456789abcdefABCDEFGHIJKLMNOPQRSTUVWXYZ",
+                                              "ghijklmnopqrstuvwxyz"};
     void *engine = backend->engine_create();
-    void *key = backend->key_create(engine, encryption, integrity, keys[0], keys[1]);
-    aim(key, 0);
-    backend->encrypt(engine, encryption, integrity, ops, 256); /* what a library sets up once per thread */
-    backend->decrypt(engine, encryption, integrity, ops, 256);
+    void *key = backend->key_create(engine, suite, keys[0], keys[1]);
+    aim(suite, key, 0);
+    backend->encrypt(engine, suite, ops, 256); /* what a library sets up once per thread */
+    backend->decrypt(engine, suite, ops, 256);
 
     unsigned long before = allocations;
-    backend->encrypt(engine, encryption, integrity, ops, 256);
-    aim(key, 0);
-    backend->decrypt(engine, encryption, integrity, ops, 256);
-    aim(key, 1); /* a wrong ICV allocates neither */
-    backend->decrypt(engine, encryption, integrity, ops, 256);
+    backend->encrypt(engine, suite, ops, 256);
+    aim(suite, key, 0);
+    backend->decrypt(engine, suite, ops, 256);
+    aim(suite, key, 1); /* a wrong ICV allocates neither */
+    backend->decrypt(engine, suite, ops, 256);
     unsigned long during = allocations - before;
 
     kept = 0;
-    secret = keys[0];
+    secret = ipc_encryption_info(suite->encryption)->key_length ? keys[0] : keys[1];
     cleared = key;
     backend->key_destroy(key);
     backend->engine_destroy(engine);
     secret = NULL;
-    printf("%s %s+%s %lu %u\n", backend->name, ipc_encryption_info((int)encryption)->text,
-           ipc_integrity_info((int)integrity)->text, during, kept);
+    printf("%s %u,%u,%u,%u %lu %u\n", backend->name, suite->encryption, suite->integrity, suite->esn,
+           suite->ah, during, kept);
 }
 
 int main(void) {
     const struct ipc_crypto_backend *backend;
     for (unsigned i = 0; (backend = ipc_crypto_backend(i)); i++)
-        for (int e = 0; e < IPC_ENCRYPTION_COUNT; e++)
-            for (int m = 0; m < IPC_INTEGRITY_COUNT; m++)
-                if (backend->rank((enum ipc_encryption)e, (enum ipc_integrity)m))
-                    count(backend, (enum ipc_encryption)e, (enum ipc_integrity)m);
+        for (unsigned n = 0; n < 4u * IPC_ENCRYPTION_COUNT * IPC_INTEGRITY_COUNT; n++) {
+            struct ipc_crypto_suite suite = {(uint8_t)(n / 4 / IPC_INTEGRITY_COUNT),
+                                             (uint8_t)(n / 4 % IPC_INTEGRITY_COUNT), n & 1, n >> 1 & 1};
+            if (ipc_crypto_suite_valid(&suite) && backend->rank(&suite)) count(backend, &suite);
+        }
     return 0;
 }

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from crypto_oracle import SUITES, Packet, Suite
+from crypto_oracle import SUITES, Packet, Suite, suite_named
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 
 def secrets_of(r: random.Random, suite: Suite, count: int) -> list[tuple[bytes, bytes]]:
@@ -95,3 +97,91 @@ def test_a_wrong_key_opens_nothing(backend: Any, suite: Suite) -> None:
     sealed = suite.seal(*secrets[0], packet_of(r, suite, 9 * suite.block))
     keys = [backend.key(suite, *secret) for secret in secrets]
     assert [p.ok for p in backend.run("decrypt", suite, keys, [sealed, sealed])] == [1, 0]
+
+
+@pytest.mark.parametrize("secret", [b"\1" * 24, b"\0" * 24, b"12345678" * 3, b"12345678" * 2 + b"abcdefgh"])
+@pytest.mark.parametrize("name", ["DES-CBC", "3DES-CBC"])
+def test_degenerate_des_keys_work(backend: Any, name: str, secret: bytes) -> None:
+    """Weak keys and K1 = K2 (RFC 2451 2.3) are for whoever negotiates them to refuse."""
+    suite = suite_named(name, "HMAC-SHA1-96")
+    if not backend.serves(suite):
+        return
+    r = random.Random(secret)
+    secret = secret[: suite.key_lengths[0]]
+    plain = [packet_of(r, suite, 8 * n) for n in range(1, 20)]
+    sealed = [suite.seal(secret, b"k" * 20, p) for p in plain]
+    handles = [backend.key(suite, secret, b"k" * 20)] * len(plain)
+    assert backend.run("encrypt", suite, handles, plain) == sealed
+    assert [p.text for p in backend.run("decrypt", suite, handles, sealed)] == [p.text for p in plain]
+
+
+def test_cbc_sends_no_iv_that_anybody_knows_before(backend: Any) -> None:
+    """SP 800-38A appendix C: the IV on the wire is the encrypted block, not the counter handed in."""
+    for suite in (s for s in SUITES if s.cipher.mode in ("cbc", "des") and backend.serves(s)):
+        r = random.Random(9)
+        (secret,) = secrets_of(r, suite, 1)
+        plain = [Packet(bytes(8), i.to_bytes(suite.iv, "big"), bytes(16), bytes(suite.icv)) for i in range(32)]
+        sealed = backend.run("encrypt", suite, [backend.key(suite, *secret)] * 32, plain)
+        assert len({p.iv for p in sealed}) == 32
+        assert not {p.iv for p in sealed} & {p.iv for p in plain}
+
+
+def test_what_is_no_esn_does_not_count(backend: Any) -> None:
+    """Without ESN the upper half is not looked at; with ESN every value of it counts in network order."""
+    for esn in (0, 1):
+        for suite in (s for s in SUITES[::5] if s.esn == esn and backend.serves(s)):
+            r = random.Random(suite.name)
+            (secret,) = secrets_of(r, suite, 1)
+            plain = [replace(packet_of(r, suite, 48), high=high) for high in (0, 1, 0x01020304, 0xFFFFFFFF)]
+            sealed = [suite.seal(*secret, p) for p in plain]
+            assert backend.run("encrypt", suite, [backend.key(suite, *secret)] * 4, plain) == sealed
+
+
+def test_directions_suites_and_failures_in_turn(backend: Any, library: Any) -> None:
+    """One engine, keys used in both directions, many times; a failure leaves nothing behind."""
+    r = random.Random(10)
+    served = [s for s in SUITES if backend.serves(s)]
+    secrets = {s.name: secrets_of(r, s, 1)[0] for s in served}
+    for _ in range(300):
+        suite = r.choice(served)
+        secret = secrets[suite.name]
+        plain = [packet_of(r, suite, suite.block * r.randrange(1, 9)) for _ in range(r.randrange(1, 40))]
+        sealed = [suite.seal(*secret, p) for p in plain]
+        keys = [backend.key(suite, *secret)] * len(plain)
+        if r.random() < 0.5 or not suite.icv:
+            assert backend.run("encrypt", suite, keys, plain) == sealed
+            continue
+        bad = [r.random() < 0.3 for _ in plain]
+        arriving = [p.flip(r.randrange(p.bits)) if b else p for p, b in zip(sealed, bad, strict=True)]
+        opened = backend.run("decrypt", suite, keys, arriving)
+        assert [not p.ok for p in opened] == bad
+        assert all(o.text == p.text for o, p, b in zip(opened, plain, bad, strict=True) if not b)
+    if backend.name == "openssl":
+        assert not library.c.ERR_peek_error(), "an error is left for whoever uses OpenSSL next in this thread"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    suite=st.sampled_from(SUITES),
+    seed=st.integers(0, 2**32),
+    blocks=st.lists(st.integers(0, 60), min_size=1, max_size=200),
+    damage=st.sets(st.integers(0, 199)),
+)
+def test_back_ends_agree(
+    backends: dict[str, Any], suite: Suite, seed: int, blocks: list[int], damage: set[int]
+) -> None:
+    """The same operations, some of them on damaged packets, have the same results in every back end."""
+    r = random.Random(seed)
+    secrets = secrets_of(r, suite, 3)
+    chosen = [r.choice(secrets) for _ in blocks]
+    plain = [packet_of(r, suite, n * suite.block) for n in blocks]
+    able = [b for b in backends.values() if b.serves(suite) and not b.version.startswith("no AVX512")]
+    sealed = [b.run("encrypt", suite, [b.key(suite, *secret) for secret in chosen], plain) for b in able]
+    assert all(s == sealed[0] for s in sealed)
+    arriving = [p.flip(seed % p.bits) if i in damage else p for i, p in enumerate(sealed[0])]
+    opened = [b.run("decrypt", suite, [b.key(suite, *secret) for secret in chosen], arriving) for b in able]
+    for results in opened:
+        assert [p.ok for p in results] == [p.ok for p in opened[0]]
+        assert [p for p in results if p.ok] == [p for p in opened[0] if p.ok]
+    if suite.icv:
+        assert [p.ok for p in opened[0]] == [int(i not in damage) for i in range(len(blocks))]
