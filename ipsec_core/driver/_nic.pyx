@@ -45,10 +45,8 @@ cdef uint32_t _bits(object names) except? 0:
 
 cdef list _each(str field, object value, uint32_t count, object most):
     """One number a packet, of one for all or of a sequence."""
-    try:
-        values = [int(v) for v in value]
-    except TypeError:
-        values = [int(value)] * count
+    # NicTask is a number that can be iterated over, too.
+    values = [int(value)] * count if isinstance(value, int) else [int(v) for v in value]
     if len(values) != count:
         raise DriverError(f"{field}: {len(values)} values for {count} packets; accepted: one for all or one a packet")
     for v in values:

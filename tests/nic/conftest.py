@@ -1,4 +1,4 @@
-"""Makes nic_kit.py and the driver's driver_kit.py importable (the tests run in importlib mode, which leaves sys.path alone)."""
+"""Makes nic_kit.py and the driver's kit importable (the tests run in importlib mode, which leaves sys.path alone)."""
 
 from __future__ import annotations
 

@@ -12,23 +12,32 @@
  *
  * Faults, and what they move in the IP Security Monitor. "IP offloading causes the IPsec driver to drop the
  * packet" is read there as Confidential Bytes Received of one side that stands still while Confidential Bytes
- * Sent of the other grows. Counters that name a cipher or an ICV move only for SAs that have one.
+ * Sent of the other grows. Sent and Received here are these bytes. They and Not Decrypted move only for SAs
+ * with a cipher, Not Authenticated only for SAs with an ICV.
  *
- *   fault          the NIC                             this computer             the peer
- *   WRONG_ICV      sends a damaged ICV                 Sent grows as always      Received stands still,
- * Packets (SA without ICV: no fault)                                    Not Authenticated and Packets Not
- *                                                                                Decrypted +1
- * (NOT_AUTHENTICATED) FAILED_STATUS  says that a received packet failed  Received stands still     nothing
- *                  status 1..5                         both Not +1 (NOT_AUTHENTICATED; NOT_DECRYPTED without
- *                                                      ICV)
- *                  status 6, 7                         neither: MALFORMED (event 4286)
- *   GARBAGE        claims success; the text of an ESP  Received stands still, Packets Not Decrypted +1
- * (cipher), packet comes back inverted          Not Authenticated stands still (NOT_DECRYPTED) AH: verifies
- * nothing                nothing moves; a forged packet is accepted LOST_SA        has forgotten the SA: a
- * sent packet Sent grows as always      as WRONG_ICV; without ICV leaves in clear, with a zero ICV Not
- * Decrypted alone leaves a received packet untouched  nothing: the host does it in software DELETE_REQUEST
- * takes a received packet and asks    nothing: after the burst the inbound SA and its for the SA to be
- * deleted            outbound partner are in software, two more deletions in the NIC's statistics
+ *   fault                                 this computer              the peer
+ *   WRONG_ICV
+ *     damages the ICV that it sends       Sent grows as always       Received stands still,
+ *     (SA without ICV: no fault)                                     Not Authenticated +1, Not Decrypted +1
+ *   FAILED_STATUS
+ *     says that a received packet failed  Received stands still,
+ *     (status 0 to 5)                     Not Authenticated +1, Not Decrypted +1
+ *     (status 6 and 7)                    Received stands still, nothing else: MALFORMED (event 4286)
+ *   GARBAGE
+ *     claims success for an ESP packet,   Received stands still,
+ *     whose text comes back inverted      Not Decrypted +1, Not Authenticated stands still
+ *     claims success for an AH packet,    as if all were well; a forged packet is accepted
+ *     of which nothing was verified
+ *   LOST_SA
+ *     has forgotten the SA of a packet:   Sent grows as always       as with WRONG_ICV;
+ *     sends clear text and a zero ICV                                without ICV Not Decrypted +1 alone
+ *     leaves a received one untouched     as if all were well: the host does it in software
+ *   DELETE_REQUEST
+ *     does its work on a received packet  as if all were well; after the burst the SA and its
+ *     and asks to be rid of the SA        outbound partner are off the NIC, and go on in software
+ *
+ * What the NIC or the host finds wrong has the verdict NOT_AUTHENTICATED, without an ICV and after garbage
+ * NOT_DECRYPTED.
  */
 #ifndef IPSEC_CORE_NIC_H
 #define IPSEC_CORE_NIC_H
