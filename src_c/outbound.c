@@ -220,9 +220,8 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
 }
 
 /* RFC 8200 8.1: under IPv6 a UDP checksum is a must. */
-static void udp_checksum(uint8_t *packet, uint32_t length) {
-    uint8_t *udp = packet + IPC_IPV6_HEADER;
-    uint32_t size = length - IPC_IPV6_HEADER;
+static void udp_checksum(const uint8_t *packet, uint32_t length, uint8_t *udp) {
+    uint32_t size = length - (uint32_t)(udp - packet);
     uint16_t sum = (uint16_t)~ipc_fold(ipc_sum(udp, size, ipc_sum(packet + 8, 32, size + IPC_PROTO_UDP)));
     ipc_store16(udp + 6, sum ? sum : 0xffff);
 }
@@ -253,7 +252,8 @@ static void finish(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
             b->status[i] = IPC_NOT_ENCRYPTED;
             continue;
         }
-        if (sa->udp && packet[0] >> 4 == 6) udp_checksum(packet, b->length[i]);
+        if (sa->udp && packet[0] >> 4 == 6)
+            udp_checksum(packet, b->length[i], d->ops[k].aad - IPC_UDP_HEADER);
         /* Writes op `tally->ops`, which is never past the one just read. */
         if (sa->outer != IPC_NONE) b->status[i] = (uint8_t)next_sa(d, b, i, index, tally);
     }
