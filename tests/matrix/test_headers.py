@@ -27,7 +27,7 @@ CONTENTS = {
     HOP_BY_HOP: b"\1" + IPV6_OPTIONS,
     DESTINATION: b"\1" + IPV6_OPTIONS,
     ROUTING_HEADER: ROUTING,
-    FRAGMENT: b"\0\0\0" + b"\1\2\3\4",
+    FRAGMENT: b"\5\0\0" + b"\1\2\3\4",  # the reserved byte is whatever a sender leaves in it
 }
 CHAINS = [chain for length in range(len(ORDER) + 1) for chain in combinations(ORDER, length)]
 IPV4_OPTIONS = [RECORD_ROUTE + ROUTER_ALERT + NO_OPERATION, ROUTER_ALERT, b"\x44\x28" + bytes(38), bytes(4)]
