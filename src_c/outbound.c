@@ -250,13 +250,9 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
     return (enum ipc_status)decision.status;
 }
 
-/* RFC 8200 8.1: under IPv6 a UDP checksum is a must. Extension headers of the packet stay in front of UDP. */
-static void udp_checksum(uint8_t *packet, uint32_t length) {
-    struct ipc_flow flow;
-    struct ipc_layout layout;
-    if (ipc_parse_ipv6(packet, &length, &flow, &layout) != IPC_PARSE_OK) return;
-    uint8_t *udp = packet + layout.upper;
-    uint32_t size = length - layout.upper;
+/* RFC 8200 8.1: under IPv6 a UDP checksum is a must. */
+static void udp_checksum(const uint8_t *packet, uint32_t length, uint8_t *udp) {
+    uint32_t size = length - (uint32_t)(udp - packet);
     uint16_t sum = (uint16_t)~ipc_fold(ipc_sum(udp, size, ipc_sum(packet + 8, 32, size + IPC_PROTO_UDP)));
     ipc_store16(udp + 6, sum ? sum : 0xffff);
 }
@@ -287,7 +283,8 @@ static void finish(ipc_driver *d, struct ipc_burst *b, struct tally *tally) {
             b->status[i] = IPC_NOT_ENCRYPTED;
             continue;
         }
-        if (sa->udp && packet[0] >> 4 == 6) udp_checksum(packet, b->length[i]);
+        if (sa->udp && packet[0] >> 4 == 6)
+            udp_checksum(packet, b->length[i], d->ops[k].aad - IPC_UDP_HEADER);
         /* Writes op `tally->ops`, which is never past the one just read. */
         if (sa->outer != IPC_NONE) b->status[i] = (uint8_t)next_sa(d, b, i, index, tally);
     }

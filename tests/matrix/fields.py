@@ -122,7 +122,7 @@ IPV6_OPTION_FIELDS: list[Field] = [
 ]
 EXTENSION_FIELDS: list[Field] = [(8, ANOTHER_PROTOCOL), (8, MOVED), *IPV6_OPTION_FIELDS]
 # Type 0 with no segment left: every bit counts (RFC 4302 3.3.3.1.2.2).
-ROUTING = b"\2\0\0\0\0\0\0" + ip_address(HOSTS[6][1]).packed
+NO_SEGMENT_LEFT = b"\2\0\0\0\0\0\0" + ip_address(HOSTS[6][1]).packed
 ROUTING_FIELDS: list[Field] = [(8, ANOTHER_PROTOCOL), (8, MOVED), (8, COVERED), (8, LENGTH), (8 * 20, COVERED)]
 
 
@@ -140,6 +140,6 @@ def options_ipv6(payload: bytes) -> tuple[bytes, list[Field]]:
 def routed_ipv6(payload: bytes) -> tuple[bytes, list[Field]]:
     """Hop-by-hop options, destination options and a routing header, all in front of AH (RFC 4302 3.1.1)."""
     extensions = struct.pack("!BB", 60, 1) + IPV6_OPTIONS + struct.pack("!BB", 43, 1) + IPV6_OPTIONS
-    extensions += struct.pack("!B", 253) + ROUTING
+    extensions += struct.pack("!B", 253) + NO_SEGMENT_LEFT
     packet = ipv6(payload, protocol=0, extensions=extensions, tos=0x28, flow=0x12345)
     return packet, EXTENSION_FIELDS + EXTENSION_FIELDS + ROUTING_FIELDS
