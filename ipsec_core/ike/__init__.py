@@ -24,6 +24,7 @@ from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
 
 __all__ = [
     "Acquire",
+    "AhTransform",
     "AuthAlgorithm",
     "AuthMethod",
     "ChildDeleted",
