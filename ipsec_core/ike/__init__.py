@@ -19,11 +19,21 @@ from ipsec_core.ike.events import (
     SoftAssociation,
 )
 from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
-from ipsec_core.ike.iana import AuthAlgorithm, AuthMethod, Encapsulation, Encryption, EspTransform, Group, Hash
+from ipsec_core.ike.iana import (
+    AhTransform,
+    AuthAlgorithm,
+    AuthMethod,
+    Encapsulation,
+    Encryption,
+    EspTransform,
+    Group,
+    Hash,
+)
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
 
 __all__ = [
     "Acquire",
+    "AhTransform",
     "AuthAlgorithm",
     "AuthMethod",
     "ChildDeleted",

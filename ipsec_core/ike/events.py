@@ -83,7 +83,7 @@ class Datagram:
 
 @dataclass(frozen=True, slots=True)
 class ChildSa:
-    """One direction of an ESP SA pair. `salt` (RFC 4106) is empty unless the transform is AES-GCM."""
+    """One direction of an ESP SA pair. `salt` (RFC 3686, RFC 4106) is that of AES-CTR and AES-GCM, else empty."""
 
     spi: int
     encryption_key: bytes = field(repr=False)

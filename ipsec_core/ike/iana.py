@@ -160,13 +160,44 @@ class AuthMethod(IntEnum):
 
 
 class EspTransform(IntEnum):
-    """ESP transforms, RFC 2407 section 4.4.4, RFC 3602 section 5.3, RFC 4106 section 8.4."""
+    """ESP transforms, RFC 2407 section 4.4.4, RFC 3602 section 5.3, RFC 3686 section 5, RFC 4106 section 8.4.
+
+    ChaCha20-Poly1305 (RFC 7634) has a number for IKEv2 only.
+    """
 
     DES = 2
     TRIPLE_DES = 3
     NULL = 11
     AES_CBC = 12
+    AES_CTR = 13
+    AES_GCM_8 = 18
+    AES_GCM_12 = 19
     AES_GCM_16 = 20
+
+    @property
+    def combined(self) -> bool:
+        """Whether it authenticates by itself (RFC 4106)."""
+        return self in (EspTransform.AES_GCM_8, EspTransform.AES_GCM_12, EspTransform.AES_GCM_16)
+
+    @property
+    def salted(self) -> bool:
+        """Whether four bytes of KEYMAT are its nonce (RFC 3686 section 5.1) or salt (RFC 4106 section 8.1)."""
+        return self.combined or self is EspTransform.AES_CTR
+
+    @property
+    def variable(self) -> bool:
+        """Whether the Key Length attribute says how long its key is."""
+        return self.salted or self is EspTransform.AES_CBC
+
+
+class AhTransform(IntEnum):
+    """AH transforms, RFC 2407 section 4.4.3 and RFC 4868 section 4."""
+
+    MD5 = 2
+    SHA1 = 3
+    SHA256 = 5
+    SHA384 = 6
+    SHA512 = 7
 
 
 class AuthAlgorithm(IntEnum):
@@ -175,6 +206,8 @@ class AuthAlgorithm(IntEnum):
     HMAC_MD5 = 1
     HMAC_SHA1 = 2
     HMAC_SHA256 = 5
+    HMAC_SHA384 = 6
+    HMAC_SHA512 = 7
 
 
 class Encapsulation(IntEnum):

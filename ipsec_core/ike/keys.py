@@ -26,8 +26,14 @@ _HASHES: dict[Hash, Callable[[], hashes.HashAlgorithm]] = {
 _BLOCK = {Encryption.DES_CBC: 8, Encryption.TRIPLE_DES_CBC: 8, Encryption.AES_CBC: 16}
 _KEY_LENGTH = {Encryption.DES_CBC: 8, Encryption.TRIPLE_DES_CBC: 24}
 _ESP_KEY_LENGTH = {EspTransform.DES: 8, EspTransform.TRIPLE_DES: 24, EspTransform.NULL: 0}
-_AUTH_KEY_LENGTH = {AuthAlgorithm.HMAC_MD5: 16, AuthAlgorithm.HMAC_SHA1: 20, AuthAlgorithm.HMAC_SHA256: 32}
-# RFC 4106 section 8.1: the salt is the last four bytes of what KEYMAT gives for the cipher.
+_AUTH_KEY_LENGTH = {
+    AuthAlgorithm.HMAC_MD5: 16,
+    AuthAlgorithm.HMAC_SHA1: 20,
+    AuthAlgorithm.HMAC_SHA256: 32,
+    AuthAlgorithm.HMAC_SHA384: 48,
+    AuthAlgorithm.HMAC_SHA512: 64,
+}
+# RFC 3686 section 5.1, RFC 4106 section 8.1: the salt is the last four bytes of what KEYMAT gives for the cipher.
 SALT_LENGTH = 4
 
 
@@ -155,7 +161,7 @@ def keymat(
 
 @dataclass(frozen=True, slots=True)
 class EspKeys:
-    """KEYMAT cut up: cipher key, then GCM salt or integrity key (RFC 2407 section 4.5, RFC 4106 section 8.1)."""
+    """KEYMAT cut up: cipher key, salt, integrity key, in this order (RFC 2407 section 4.5, RFC 4106 section 8.1)."""
 
     encryption_key: bytes = field(repr=False)
     authentication_key: bytes = field(repr=False)
@@ -165,7 +171,7 @@ class EspKeys:
 def esp_key_lengths(offer: QuickModeOffer) -> tuple[int, int, int]:
     """Bytes of cipher key, salt and integrity key that an ESP offer needs."""
     cipher = offer.key_bits // 8 or _ESP_KEY_LENGTH[offer.transform]
-    salt = SALT_LENGTH if offer.transform is EspTransform.AES_GCM_16 else 0
+    salt = SALT_LENGTH if offer.transform.salted else 0
     return cipher, salt, 0 if offer.integrity is None else _AUTH_KEY_LENGTH[offer.integrity]
 
 

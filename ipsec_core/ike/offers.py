@@ -71,7 +71,8 @@ class MainModeOffer:
 class QuickModeOffer:
     """One ESP security method.
 
-    `integrity` is None for AES-GCM only: encryption without integrity is not offered and not accepted.
+    `integrity` is None for AES-GCM only: encryption without integrity is not offered and not accepted. `key_bits` is
+    for AES only.
     `lifetime_kilobytes` 0 means no limit by volume.
     """
 
@@ -84,8 +85,8 @@ class QuickModeOffer:
     pfs_group: Group | None = None
 
     def __post_init__(self) -> None:
-        combined = self.transform is EspTransform.AES_GCM_16
-        _check_key_bits(self.transform, self.key_bits, variable=combined or self.transform is EspTransform.AES_CBC)
+        combined = self.transform.combined
+        _check_key_bits(self.transform, self.key_bits, variable=self.transform.variable)
         _check_lifetime("lifetime_seconds", self.lifetime_seconds, 1)
         _check_lifetime("lifetime_kilobytes", self.lifetime_kilobytes, 0)
         if combined != (self.integrity is None):

@@ -157,12 +157,29 @@ class FilterList:
 
 
 class Confidentiality(Enum):
-    """ESP encryption. `windows_2000`: that system knows it; `combined`: it authenticates by itself (RFC 4106)."""
+    """ESP encryption. `windows_2000`: that system knows it; `combined`: it authenticates by itself (RFC 4106).
+
+    AES-GCM has an ICV of 16 bytes, or of those that its name ends with.
+    """
 
     NULL = ("NULL", True, False)
     DES = ("DES", True, False)
     TRIPLE_DES = ("3DES", True, False)
+    AES_128_CBC = ("AES-128-CBC", False, False)
+    AES_192_CBC = ("AES-192-CBC", False, False)
+    AES_256_CBC = ("AES-256-CBC", False, False)
+    AES_128_CTR = ("AES-128-CTR", False, False)
+    AES_192_CTR = ("AES-192-CTR", False, False)
+    AES_256_CTR = ("AES-256-CTR", False, False)
     AES_128_GCM = ("AES-128-GCM", False, True)
+    AES_192_GCM = ("AES-192-GCM", False, True)
+    AES_256_GCM = ("AES-256-GCM", False, True)
+    AES_128_GCM_12 = ("AES-128-GCM-12", False, True)
+    AES_192_GCM_12 = ("AES-192-GCM-12", False, True)
+    AES_256_GCM_12 = ("AES-256-GCM-12", False, True)
+    AES_128_GCM_8 = ("AES-128-GCM-8", False, True)
+    AES_192_GCM_8 = ("AES-192-GCM-8", False, True)
+    AES_256_GCM_8 = ("AES-256-GCM-8", False, True)
 
     def __init__(self, text: str, windows_2000: bool, combined: bool) -> None:
         self.text = text
@@ -171,10 +188,13 @@ class Confidentiality(Enum):
 
 
 class Integrity(Enum):
-    """HMAC of AH, ESP and Main Mode."""
+    """HMAC of AH and ESP; those of Windows 2000 are hashes of Main Mode as well."""
 
     MD5 = ("MD5", True)
     SHA1 = ("SHA1", True)
+    SHA256 = ("SHA256", False)
+    SHA384 = ("SHA384", False)
+    SHA512 = ("SHA512", False)
 
     def __init__(self, text: str, windows_2000: bool) -> None:
         self.text = text
@@ -196,6 +216,7 @@ class DiffieHellmanGroup(IntEnum):
 _CONFIDENTIALITY = {item.text: item for item in Confidentiality} | {"NONE": Confidentiality.NULL}
 _INTEGRITY = {item.text: item for item in Integrity} | {"SHA": Integrity.SHA1}
 _MAIN_MODE_ENCRYPTION = (Confidentiality.DES, Confidentiality.TRIPLE_DES)
+_MAIN_MODE_INTEGRITY = (Integrity.MD5, Integrity.SHA1)
 _LIFETIME = re.compile(r"(?:([0-9]{1,10})K)?/?(?:([0-9]{1,10})S)?")
 _METHOD_FORMS = "ESP[3DES,SHA1]:100000k/3600s, ESP[AES-128-GCM], AH[SHA1], AH[MD5]+ESP[DES,NONE]"
 
@@ -222,13 +243,16 @@ class SecurityMethod:
             if self.integrity is not None:
                 raise PolicyError("a security method without ESP has no ESP integrity; AH has its own")
         elif self.confidentiality.combined and self.integrity is not None:
-            raise PolicyError(f"{self.confidentiality.text} authenticates by itself; write ESP[AES-128-GCM]")
+            name = self.confidentiality.text
+            raise PolicyError(f"{name} authenticates by itself; write ESP[{name}]")
         elif self.confidentiality is Confidentiality.NULL and self.integrity is None:
             raise PolicyError("ESP needs encryption or integrity (RFC 2406 5)")
 
     @property
     def windows_2000(self) -> bool:
-        return self.confidentiality is None or self.confidentiality.windows_2000
+        """Whether that system knows all that it takes."""
+        parts = (self.confidentiality, self.integrity, self.ah)
+        return all(part.windows_2000 for part in parts if part is not None)
 
     @classmethod
     def parse(cls, text: str) -> SecurityMethod:
@@ -370,6 +394,8 @@ class KeyExchangeMethod:
     def __post_init__(self) -> None:
         if self.encryption not in _MAIN_MODE_ENCRYPTION:
             raise PolicyError(f"{self.encryption.text} is not for Main Mode; accepted: DES, 3DES")
+        if self.integrity not in _MAIN_MODE_INTEGRITY:
+            raise PolicyError(f"{self.integrity.text} is not for Main Mode; accepted: MD5, SHA1")
         _check_range("lifetime_seconds", self.lifetime_seconds, 0, _DWORD)
 
     @property

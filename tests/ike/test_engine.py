@@ -177,6 +177,10 @@ SUITES = [
     (EspTransform.DES, AuthAlgorithm.HMAC_MD5, 0, (8, 16, 0)),
     (EspTransform.NULL, AuthAlgorithm.HMAC_SHA1, 0, (0, 20, 0)),
     (EspTransform.AES_CBC, AuthAlgorithm.HMAC_SHA256, 256, (32, 32, 0)),
+    (EspTransform.AES_CBC, AuthAlgorithm.HMAC_SHA384, 192, (24, 48, 0)),
+    (EspTransform.AES_CTR, AuthAlgorithm.HMAC_SHA512, 128, (16, 64, 4)),
+    (EspTransform.AES_GCM_8, None, 192, (24, 0, 4)),
+    (EspTransform.AES_GCM_12, None, 256, (32, 0, 4)),
     (EspTransform.AES_GCM_16, None, 128, (16, 0, 4)),
     (EspTransform.AES_GCM_16, None, 256, (32, 0, 4)),
 ]

@@ -172,6 +172,14 @@ def test_gcm_keymat_is_key_then_salt() -> None:
     assert (cut.encryption_key, cut.salt, cut.authentication_key) == (bytes(range(32)), bytes(range(32, 36)), b"")
 
 
+def test_ctr_keymat_is_key_nonce_integrity_key() -> None:
+    """RFC 3686 5.1 puts the nonce behind the key, RFC 2407 4.5 the integrity key behind what the cipher takes."""
+    offer = QuickModeOffer(EspTransform.AES_CTR, AuthAlgorithm.HMAC_SHA1, Encapsulation.TUNNEL, key_bits=128)
+    cut = keys.split_keymat(offer, bytes(range(40)))
+    assert (cut.encryption_key, cut.salt) == (bytes(range(16)), bytes(range(16, 20)))
+    assert cut.authentication_key == bytes(range(20, 40))
+
+
 # Key logs of strongSwan, with the capture beside them
 
 

@@ -28,10 +28,10 @@ def main_offers(draw: st.DrawFn) -> MainModeOffer:
 @st.composite
 def quick_offers(draw: st.DrawFn) -> QuickModeOffer:
     transform = draw(st.sampled_from(EspTransform))
-    aes = transform in (EspTransform.AES_CBC, EspTransform.AES_GCM_16)
+    aes = transform.name.startswith("AES")
     return QuickModeOffer(
         transform,
-        None if transform is EspTransform.AES_GCM_16 else draw(st.sampled_from(AuthAlgorithm)),
+        None if "GCM" in transform.name else draw(st.sampled_from(AuthAlgorithm)),
         draw(st.sampled_from(Encapsulation)),
         draw(st.sampled_from([128, 192, 256])) if aes else 0,
         draw(seconds),
@@ -87,6 +87,8 @@ def test_windows_attribute_order() -> None:
             lambda: QuickModeOffer(EspTransform.AES_GCM_16, AuthAlgorithm.HMAC_MD5, Encapsulation.TUNNEL, 128),
             "takes no integrity",
         ),
+        (lambda: QuickModeOffer(EspTransform.AES_CTR, None, Encapsulation.TUNNEL, 128), "takes an integrity algorithm"),
+        (lambda: QuickModeOffer(EspTransform.AES_GCM_8, None, Encapsulation.TUNNEL), "none of 128, 192, 256"),
         (
             lambda: QuickModeOffer(
                 EspTransform.DES, AuthAlgorithm.HMAC_MD5, Encapsulation.TUNNEL, lifetime_kilobytes=-1

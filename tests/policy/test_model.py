@@ -115,6 +115,9 @@ def test_filter_refused(fields: dict[str, object], message: str) -> None:
         ("ESP[3DES,SHA]:0k/0s", SecurityMethod(Confidentiality.TRIPLE_DES, Integrity.SHA1)),
         ("ESP[3DES,SHA1]:900s", SecurityMethod(Confidentiality.TRIPLE_DES, Integrity.SHA1, None, 900)),
         ("ESP[AES-128-GCM]", SecurityMethod(Confidentiality.AES_128_GCM, None)),
+        ("ESP[aes-256-gcm-12]", SecurityMethod(Confidentiality.AES_256_GCM_12, None)),
+        ("ESP[AES-192-CTR,SHA384]", SecurityMethod(Confidentiality.AES_192_CTR, Integrity.SHA384)),
+        ("AH[SHA512]", SecurityMethod(None, None, Integrity.SHA512)),
         ("ESP[NULL,MD5]", SecurityMethod(Confidentiality.NULL, Integrity.MD5)),
         ("ESP[None,MD5]", SecurityMethod(Confidentiality.NULL, Integrity.MD5)),
         ("ESP[DES,NONE]", SecurityMethod(Confidentiality.DES, None)),
@@ -157,9 +160,9 @@ def test_security_method_text_round_trip(method: SecurityMethod) -> None:
         ("ESP[3DES,SHA1]:fast", "is not a security method"),
         ("ESP[3DES,SHA1]+ESP[DES,MD5]", "is not a security method"),
         ("AH[SHA1,MD5]", "is not a security method"),
-        ("ESP[RC4,SHA1]", "'RC4' is not an algorithm here; accepted: NULL, DES, 3DES, AES-128-GCM"),
-        ("ESP[3DES,SHA256]", "'SHA256' is not an algorithm here; accepted: MD5, SHA1"),
-        ("ESP[AES-128-GCM,SHA1]", "AES-128-GCM authenticates by itself"),
+        ("ESP[RC4,SHA1]", "'RC4' is not an algorithm here; accepted: NULL, DES, 3DES, AES-128-CBC, "),
+        ("ESP[3DES,SHA224]", "'SHA224' is not an algorithm here; accepted: MD5, SHA1, SHA256, SHA384, SHA512"),
+        ("ESP[AES-192-GCM-8,SHA1]", "AES-192-GCM-8 authenticates by itself; write ESP[AES-192-GCM-8]"),
         ("ESP[NULL,NONE]", "ESP needs encryption or integrity"),
         ("ESP[3DES,SHA1]:1k/172800s", "lifetime_seconds: 172800 is out of range; accepted: 1 to 172799"),
         ("ESP[3DES,SHA1]:2147483648k", "lifetime_kilobytes: 2147483648 is out of range"),
@@ -174,7 +177,8 @@ def test_security_method_refused(text: str, message: str) -> None:
 def test_what_windows_2000_knows() -> None:
     assert SecurityMethod.parse("ESP[3DES,SHA1]").windows_2000
     assert SecurityMethod.parse("AH[MD5]").windows_2000
-    assert not SecurityMethod.parse("ESP[AES-128-GCM]").windows_2000
+    for text in ("ESP[AES-128-GCM]", "ESP[3DES,SHA256]", "AH[SHA256]", "ESP[3DES,SHA1]+AH[SHA384]"):
+        assert not SecurityMethod.parse(text).windows_2000
     assert KeyExchangeMethod.parse("DES-MD5-1").windows_2000
     assert not KeyExchangeMethod.parse("3DES-SHA1-14").windows_2000
 
@@ -192,7 +196,7 @@ def test_key_exchange_method_text() -> None:
     assert method == KeyExchangeMethod(Confidentiality.TRIPLE_DES, Integrity.SHA1, DiffieHellmanGroup.MODP_1024, 600)
     assert str(method) == "3DES-SHA1-2:600s"
     assert KeyExchangeSettings(lifetime_seconds=900).lifetime_of(method) == 600
-    for text in ("3DES-SHA1", "3DES-SHA1-5", "AES-128-GCM-SHA1-2", "NULL-SHA1-2", "3DES-SHA1-2:5k"):
+    for text in ("3DES-SHA1", "3DES-SHA1-5", "AES-128-GCM-SHA1-2", "NULL-SHA1-2", "3DES-SHA256-2", "3DES-SHA1-2:5k"):
         with pytest.raises(PolicyError):
             KeyExchangeMethod.parse(text)
 
