@@ -14,7 +14,14 @@ import pytest
 from driver_kit import GATEWAYS, add, ip, ip6, make, oracle, soft, tcp, udp
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ipsec_core import Action, Burst, Driver, Filter, SecurityAssociation, Status
 from ipsec_core.driver import NO_SA, PASSES
@@ -42,6 +49,7 @@ REACHED = {("out", s) for s in (Status.HELD, Status.EXEMPT, Status.SOFT, Status.
 REACHED |= {("in", s) for s in (Status.SHOULD_BE_SECURED, Status.EXEMPT, Status.SOFT, Status.PROTECTED)}
 # Without shrinking: a life of forty steps takes minutes to be made shorter, and its steps are printed anyway.
 LIVES = settings(max_examples=60, stateful_step_count=40, deadline=None, phases=(Phase.reuse, Phase.generate))
+
 
 @dataclass(frozen=True)
 class Flow:
