@@ -7,6 +7,7 @@ from ipsec_core.driver._core cimport Driver
 cdef class Nic:
     cdef _c.ipc_nic *c
     cdef Driver driver
+    cdef bint busy
     cdef unsigned fault_number, status_number
     cdef object every
     cdef int set_fault(self, unsigned fault, object every, unsigned status) except -1

@@ -79,11 +79,17 @@ cdef class Nic:
         _c.ipc_nic_destroy(self.c)
 
     cdef int enter(self) except -1:
+        if self.busy:
+            raise DriverError("Nic: in use by another thread; a Nic belongs to the thread of its driver")
         if not _c.ipc_nic_attached(self.c):
             self.driver = None
-        return self.driver.enter() if self.driver is not None else 0
+        if self.driver is not None:
+            self.driver.enter()
+        self.busy = True
+        return 0
 
     cdef void leave(self) noexcept:
+        self.busy = False
         if self.driver is not None:
             self.driver.leave()
 
@@ -182,8 +188,11 @@ cdef class Nic:
         try:
             if source.busy or target.busy:
                 raise DriverError("Burst: in use by a driver in another thread")
-            _c.ipc_burst_reset(target.c)
-            added = _c.ipc_nic_transmit(self.c, source.c, array, &at, target.c)
+            source.busy = target.busy = True
+            with nogil:
+                _c.ipc_burst_reset(target.c)
+                added = _c.ipc_nic_transmit(self.c, source.c, array, &at, target.c)
+            source.busy = target.busy = False
             check(added, "transmit")
         finally:
             self.leave()
@@ -199,7 +208,10 @@ cdef class Nic:
         try:
             if burst.busy:
                 raise DriverError("Burst: in use by a driver in another thread")
-            _c.ipc_nic_receive(self.c, burst.c, &view[0])
+            burst.busy = True
+            with nogil:
+                _c.ipc_nic_receive(self.c, burst.c, &view[0])
+            burst.busy = False
         finally:
             self.leave()
         return checks
@@ -212,6 +224,8 @@ def _attach(Driver driver, object nic, bint enable_offload):
     cdef Nic adapter = nic
     driver.enter()
     try:
+        if adapter.busy:
+            raise DriverError("Nic: in use by another thread; a Nic belongs to the thread of its driver")
         if _c.ipc_nic_attached(adapter.c):
             raise DriverError("nic: attached already; accepted: a Nic that no driver has")
         if _c.ipc_driver_has_nic(driver.c):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from driver_kit import changed, ip, run, statuses
@@ -12,6 +12,7 @@ from ipsec_core import Driver, Status
 from ipsec_core.driver import Nic
 
 DATA = bytes(range(64, 164))
+DIRECTIONS: tuple[Literal["out", "in"], ...] = ("out", "in")
 
 
 def pair(suite: Suite, mode: Any, **nics: Nic) -> tuple[Driver, Driver]:
@@ -190,11 +191,11 @@ def test_delete_request(suite: Suite, mode: Any) -> None:
     b.attach_nic(nic)
     other = {"source": "10.9.0.1", "destination": "10.9.0.2"}
     for old in (0x4000, 0x5000, 0):
-        for direction in ("out", "in"):
-            fields = {"spi": old} if old else {}
+        for direction in DIRECTIONS:
+            fields: dict[str, Any] = {"spi": old} if old else {}
             if old == 0x5000:
                 fields |= other if direction == "in" else {"source": "10.9.0.2", "destination": "10.9.0.1"}
-            add(b, association(direction, suite, mode, backwards=direction == "out", **fields))  # type: ignore[arg-type]
+            add(b, association(direction, suite, mode, backwards=direction == "out", **fields))
     zero = b.counters()
     nic.fault = "delete-request"
     packets = sent(a, [ip(DATA)] * 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from driver_kit import ip, run, statuses
@@ -44,7 +45,7 @@ def test_a_fragment_in_a_tunnel() -> None:
 
 
 @pytest.mark.parametrize(("options", "largest"), [({"mtu": 576}, 576), ({}, 1500)])
-def test_the_nics_mtu(options: dict[str, int], largest: int) -> None:
+def test_the_nics_mtu(options: dict[str, Any], largest: int) -> None:
     nic = Nic(**options)
     lengths = [len(p) for p in sent(computer("A", nic=nic), [ip(bytes(n)) for n in range(400, 1500)])]
     assert split(nic, "sent") == (sum(n <= largest for n in lengths), sum(n > largest for n in lengths))

@@ -160,7 +160,7 @@ def test_rekeyed_sas_and_other_sas_side_by_side() -> None:
                 driver.attach_nic(nic)
         a.set_filters([negotiate()])
         for i, suite in enumerate(suites):
-            end = {"destination": f"10.1.0.{2 + i}", "spi": 0x2000 + i}
+            end: dict[str, Any] = {"destination": f"10.1.0.{2 + i}", "spi": 0x2000 + i}
             add(a, association("out", suite, **end))
             add(b, association("in", suite, **end))
         wires.append(sent(a, packets))
