@@ -56,7 +56,7 @@ def ip6(
     traffic_class: int = 0,
     hop_limit: int = 64,
 ) -> bytes:
-    """An IPv6 packet. `extensions` come first and say themselves that `protocol` is last; `first` names the first one."""
+    """An IPv6 packet. `extensions` come before the payload and name `protocol` themselves; `first` names them."""
     start = struct.pack(
         "!IHBB",
         6 << 28 | traffic_class << 20,
@@ -165,7 +165,9 @@ def oracle(name: str = "gcm", mode: str = "transport", family: int = 4, spi: int
     return Ipsec(spi, **suite(name), outer=GATEWAYS[family] if mode == "tunnel" else None, **fields)
 
 
-def protecting(name: str = "gcm", mode: Any = "transport", family: int = 4, *, driver: Any = None, **fields: Any) -> Driver:
+def protecting(
+    name: str = "gcm", mode: Any = "transport", family: int = 4, *, driver: Any = None, **fields: Any
+) -> Driver:
     """A driver that protects everything with one outbound SA."""
     made = Driver(seed=1, **(driver or {}))
     tunnel = ip_address(GATEWAYS[family][1]) if mode == "tunnel" else None
@@ -174,7 +176,9 @@ def protecting(name: str = "gcm", mode: Any = "transport", family: int = 4, *, d
     return made
 
 
-def opening(name: str = "gcm", mode: Any = "transport", family: int = 4, *, driver: Any = None, **fields: Any) -> Driver:
+def opening(
+    name: str = "gcm", mode: Any = "transport", family: int = 4, *, driver: Any = None, **fields: Any
+) -> Driver:
     """A driver with one inbound SA and no filters."""
     made = Driver(seed=2, **(driver or {}))
     add(made, make("in", name, mode, family, **fields))

@@ -14,7 +14,14 @@ import pytest
 from driver_kit import GATEWAYS, add, ip, ip6, make, oracle, soft, tcp, udp
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ipsec_core import Action, Burst, Driver, Filter, SecurityAssociation, Status
 from ipsec_core.driver import NO_SA, PASSES
@@ -42,6 +49,7 @@ REACHED = {("out", s) for s in (Status.HELD, Status.EXEMPT, Status.SOFT, Status.
 REACHED |= {("in", s) for s in (Status.SHOULD_BE_SECURED, Status.EXEMPT, Status.SOFT, Status.PROTECTED)}
 # Without shrinking: a life of forty steps takes minutes to be made shorter, and its steps are printed anyway.
 LIVES = settings(max_examples=60, stateful_step_count=40, deadline=None, phases=(Phase.reuse, Phase.generate))
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -290,9 +298,12 @@ class Life(RuleBasedStateMachine):
         for i, f in enumerate(self.filters):
             ports = (f.source_port, f.destination_port)
             if f.direction == direction and flow.fits(f.source, f.destination, f.protocol, ports):
-                break
-        else:
-            return {Status.NO_FILTER}, NONE, NO_SA
+                return self.expect_of(f, i, flow, packet)
+        return {Status.NO_FILTER}, NONE, NO_SA
+
+    def expect_of(self, f: Filter, i: int, flow: Flow, packet: bytes) -> tuple[set[Status], int, int]:
+        """The same for a packet that filter `i` decides."""
+        direction = f.direction
         if f.action in (Action.BLOCK, Action.PERMIT):
             return {Status.BLOCKED if f.action is Action.BLOCK else Status.PERMITTED}, i, NO_SA
         if f.action is Action.PASSTHROUGH and direction == "out":

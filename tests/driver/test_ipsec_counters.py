@@ -8,7 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from driver_kit import MODES, SPI, SUITES, add, changed, ip, make, of_family, opening, oracle, protecting, soft, statuses
+from driver_kit import (
+    MODES,
+    SPI,
+    SUITES,
+    add,
+    changed,
+    ip,
+    make,
+    of_family,
+    opening,
+    oracle,
+    protecting,
+    soft,
+    statuses,
+)
 from driver_kit import negotiate as negotiation
 
 from ipsec_core import Driver, Status
@@ -133,8 +147,12 @@ def test_something_else_than_a_packet_in_a_tunnel(name: str) -> None:
     if name.startswith("ah"):
         wire = twin.seal_ah(header, inside[:36], 4, 1, bytes(8))
     else:
-        wire = ip(twin.body(inside, 4, 1), protocol=50, source=str(make("in", "gcm", "tunnel").source),
-                  destination=str(make("in", "gcm", "tunnel").destination))
+        wire = ip(
+            twin.body(inside, 4, 1),
+            protocol=50,
+            source=str(make("in", "gcm", "tunnel").source),
+            destination=str(make("in", "gcm", "tunnel").destination),
+        )
     assert moved(into, "in", wire) == losses(name, authentic=True)
     assert into.status_counters("in")["NOT_DECRYPTED"] == 1
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from driver_kit import (
-
     B6,
     GATEWAY_A,
     GATEWAY_B,
@@ -139,8 +138,10 @@ def test_ike_and_keep_alive(family: int) -> None:
         "an SPI that nobody has": (to_4500((SPI + 1).to_bytes(4, "big") + bytes(4)), BAD_SPI),
         "too short for the SA": (to_4500(SPI.to_bytes(4, "big") + bytes(20)), Status.MALFORMED),
         "forged": (to_4500(SPI.to_bytes(4, "big") + b"\0\0\0\1" + bytes(40)), Status.NOT_AUTHENTICATED),
-        "UDP to another port": (of_family(family, struct.pack("!HHHH", 4500, 4501, 9, 0) + b"\xff", protocol=17),
-                                Status.EXEMPT),
+        "UDP to another port": (
+            of_family(family, struct.pack("!HHHH", 4500, 4501, 9, 0) + b"\xff", protocol=17),
+            Status.EXEMPT,
+        ),
     }
     found = statuses(driver, "in", [packet for packet, _ in table.values()])
     assert dict(zip(table, found, strict=True)) == {name: status for name, (_, status) in table.items()}

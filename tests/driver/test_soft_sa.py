@@ -106,9 +106,7 @@ def test_inbound_filters(action: Action, before: Status) -> None:
 
 
 @DIRECTIONS
-@pytest.mark.parametrize(
-    ("action", "wanted"), [(Action.PERMIT, Status.PERMITTED), (Action.BLOCK, Status.BLOCKED)]
-)
+@pytest.mark.parametrize(("action", "wanted"), [(Action.PERMIT, Status.PERMITTED), (Action.BLOCK, Status.BLOCKED)])
 def test_other_filters_take_no_notice(direction: Any, action: Action, wanted: Status) -> None:
     driver = negotiating(direction, action)
     driver.add_sa(soft(direction))
