@@ -56,7 +56,7 @@ def ip6(
     traffic_class: int = 0,
     hop_limit: int = 64,
 ) -> bytes:
-    """An IPv6 packet. `extensions` come first and say themselves that `protocol` is last; `first` names the first one."""
+    """An IPv6 packet. `extensions` come before the payload and name `protocol` themselves; `first` names them."""
     start = struct.pack(
         "!IHBB",
         6 << 28 | traffic_class << 20,

@@ -1,4 +1,4 @@
-"""A slow, readable ESP and AH of both families over `cryptography` and hmac (RFC 2402, 2406, 4302, 4303, 4543, 3948)."""
+"""A slow, readable ESP and AH of both families over `cryptography` (RFC 2402, 2406, 4302, 4303, 4543, 3948)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""SAs around each other (RFC 2401 4.3): transport adjacency and nested tunnels, and what may not come without the other."""
+"""SAs around each other (RFC 2401 4.3): adjacent and nested, and what may not come without the other."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from driver_kit import HOSTS, SPI, add, changed, ip, make, negotiate, of_family, oracle, run, statuses
+from driver_kit import SPI, add, changed, ip, make, negotiate, of_family, oracle, run, statuses
 
 from ipsec_core import Burst, Driver, Status
 from ipsec_core.errors import DriverError
@@ -259,7 +259,7 @@ def test_what_an_outer_sa_must_be(direction: Any) -> None:
 
 def test_bundles_and_others_in_one_burst() -> None:
     """Packets of the second pass do not disturb those that were done after the first."""
-    out, inner, _ = nested("out", PAIRS["AH around ESP"], inner_protocol=253)
+    out, _, _ = nested("out", PAIRS["AH around ESP"], inner_protocol=253)
     add(out, make("out", "3des-sha1", spi=SPI + 2, inner_protocol=17))
     packets = [ip(bytes([n]) * n, protocol=17 if n % 3 else 253) for n in range(1, 200)]
     wires = run(out, "out", packets)

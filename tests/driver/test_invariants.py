@@ -298,9 +298,12 @@ class Life(RuleBasedStateMachine):
         for i, f in enumerate(self.filters):
             ports = (f.source_port, f.destination_port)
             if f.direction == direction and flow.fits(f.source, f.destination, f.protocol, ports):
-                break
-        else:
-            return {Status.NO_FILTER}, NONE, NO_SA
+                return self.expect_of(f, i, flow, packet)
+        return {Status.NO_FILTER}, NONE, NO_SA
+
+    def expect_of(self, f: Filter, i: int, flow: Flow, packet: bytes) -> tuple[set[Status], int, int]:
+        """The same for a packet that filter `i` decides."""
+        direction = f.direction
         if f.action in (Action.BLOCK, Action.PERMIT):
             return {Status.BLOCKED if f.action is Action.BLOCK else Status.PERMITTED}, i, NO_SA
         if f.action is Action.PASSTHROUGH and direction == "out":
