@@ -247,10 +247,14 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
     return (enum ipc_status)decision.status;
 }
 
-/* RFC 8200 8.1: under IPv6 a UDP checksum is a must. */
+/* RFC 8200 8.1: under IPv6 a UDP checksum is a must. Transport mode leaves extension headers in front of UDP.
+ */
 static void udp_checksum(uint8_t *packet, uint32_t length) {
-    uint8_t *udp = packet + IPC_IPV6_HEADER;
-    uint32_t size = length - IPC_IPV6_HEADER;
+    struct ipc_flow flow;
+    struct ipc_layout layout;
+    if (ipc_parse_ipv6(packet, &length, &flow, &layout) != IPC_PARSE_OK) return;
+    uint8_t *udp = packet + layout.upper;
+    uint32_t size = length - layout.upper;
     uint16_t sum = (uint16_t)~ipc_fold(ipc_sum(udp, size, ipc_sum(packet + 8, 32, size + IPC_PROTO_UDP)));
     ipc_store16(udp + 6, sum ? sum : 0xffff);
 }
