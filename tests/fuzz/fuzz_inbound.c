@@ -1,133 +1,287 @@
 /*
- * libFuzzer target: any bytes through ipc_inbound and ipc_outbound of drivers with SAs of each suite and mode.
+ * libFuzzer target: packets through ipc_inbound and ipc_outbound of drivers with chains of SAs of every
+ * suite, mode and family, filters, soft SAs, small tables, and a clock that goes on. drivers.h says what must
+ * hold.
  *
- * Input: one byte of options, one byte of damage, then packets, each after one byte of length. With SEAL a sender with the same keys protects
- * the packets, `damage` (if not 0) changes a byte of each, and they go in; with OTHER_MODE that sender is in the other mode, so that what
- * comes out under a good ICV is wrong in every way.
- *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE -DIPC_HAVE_OPENSSL \
- *         -Isrc_c -Isrc_c/include tests/fuzz/fuzz_inbound.c src_c/{burst,crypt,crypto,crypto_openssl,driver,filter}.c \
- *         src_c/{hold,inbound,names,outbound,sa,spi_table}.c -lcrypto -o /tmp/fuzz_inbound
- *     /tmp/fuzz_inbound -max_len=1024 -max_total_time=60
+ * Input: options, a chain of SAs for each family (chain.h), filters, then steps: packets (kit.h) in either
+ * direction, which the remote host may have sealed, and which were then damaged, split or sent twice; and
+ * control calls.
  */
-#include <stdlib.h>
-#include <string.h>
+#include "drivers.h"
 
-#include "ipsec_core/driver.h"
+#include "ipsec_core/frag.h"
 
-#define SPI    0x1001u
-#define HOST_A 0x0a010001u
-#define HOST_B 0x0a010002u
-#define SLOTS  16u
+#define SOFT_UNDER 10u /* reference of the first filter of the input */
 
-enum { OUTBOUND = 1, TUNNEL = 2, DES = 4, SEAL = 8, OTHER_MODE = 16, ONLY_UDP = 32, CACHE_OFF = 64, LAST_NUMBERS = 128 };
+enum step { IN_CLEAR, IN_SEALED, OUT, CONTROL };
+enum { LIKELY = 4, FLUSH = 8, DAMAGE = 16, SPLIT = 32, TWICE = 64, LATER = 128 };
 
-static void require(int condition) {
-    if (!condition)
-        abort();
+static void read_place(struct input *in, uint8_t kind, int family, ipc_address *address, ipc_address *mask) {
+    int six = family == 6;
+    const ipc_address nets[] = {{0, 0}, address_of(HERE[six]), address_of(THERE[six]), address_of(HERE[six])};
+    const ipc_address masks[] = {
+        {0, 0}, {UINT64_MAX, UINT64_MAX}, {UINT64_MAX, UINT64_MAX}, {UINT64_MAX, UINT64_MAX << 8}};
+    *address = nets[kind & 3];
+    *mask = masks[kind & 3];
+    if ((kind & 4) && family == 0) mask->low = take(in, 1); /* any bits */
 }
 
-static ipc_driver *make(int options) {
-    static const uint8_t key[25] = "0123456789abcdefghijklmn", mac[21] = "nopqrstuvwxyz0123456";
-    struct ipc_driver_config config = {
-        .hold_bytes = 600, .hold_packets = 3, .spi_slots = 2, .cache_slots = 2, .cache_off = (options & CACHE_OFF) != 0};
-    ipc_driver *d;
-    require(ipc_driver_create(&config, &d) == 0);
-    int tunnel = options & TUNNEL, des = options & DES, outbound = options & OUTBOUND;
-    struct ipc_filter filters[] = {
-        {.reference = 2, .direction = IPC_INBOUND, .action = IPC_NEGOTIATE, .protocol = 6},
-        {.reference = 3, .direction = IPC_INBOUND, .action = IPC_PERMIT, .protocol = 1},
-        {.reference = 4, .direction = IPC_INBOUND, .action = IPC_BLOCK, .protocol = 2},
-        {.reference = 5, .direction = IPC_INBOUND, .action = IPC_PASSTHROUGH, .protocol = 17, .source_port = 4000},
-        {.reference = 6, .direction = IPC_OUTBOUND, .action = IPC_PERMIT, .protocol = 1},
-        {.reference = 7, .direction = IPC_OUTBOUND, .action = IPC_BLOCK, .protocol = 2},
-        {.reference = 8, .direction = IPC_OUTBOUND, .action = IPC_NEGOTIATE, .destination_port = 7, .tunnel = tunnel ? HOST_A : 0},
-        {.reference = 1, .direction = IPC_OUTBOUND, .action = IPC_NEGOTIATE},
-    };
-    require(ipc_driver_set_filters(d, filters, sizeof filters / sizeof *filters) == 0);
-    struct ipc_sa_config c = {
-        .direction = outbound ? IPC_OUTBOUND : IPC_INBOUND,
-        .mode = tunnel ? IPC_TUNNEL : IPC_TRANSPORT,
-        .encryption = des ? IPC_ENCRYPTION_3DES_CBC : IPC_ENCRYPTION_AES128_GCM16,
-        .integrity = des ? IPC_INTEGRITY_HMAC_SHA1_96 : IPC_INTEGRITY_NONE,
-        .spi = SPI,
-        .source = HOST_A,
-        .destination = HOST_B,
-        .filter = 1,
-        .protocol = options & ONLY_UDP ? 17 : 0,
-        .replay_window = outbound ? 0 : 64,
-        .encryption_key = key,
-        .encryption_key_length = des ? 24 : 20,
-        .integrity_key = mac,
-        .integrity_key_length = des ? 20 : 0,
-        .soft_bytes = options & SEAL && outbound ? 0 : 100,
-        .hard_bytes = options & SEAL && outbound ? 0 : 300,
-        .sequence = options & LAST_NUMBERS ? UINT32_MAX - 3 : 0,
-    };
-    ipc_sa handle;
-    require(ipc_sa_add(d, &c, &handle) == 0);
-    return d;
+static void read_filters(struct run *r) {
+    static const uint8_t protocols[] = {0, 6, 17, 1, 58, 46, 50, 2}, families[] = {0, 4, 6, 0};
+    static const uint16_t ports[] = {0, 0, 0, 53, 80, 500, 88, 4500};
+    uint32_t options = take(&r->in, 1), count = options & 7;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits = take(&r->in, 3);
+        struct ipc_filter *f = &r->filters[i];
+        *f = (struct ipc_filter){.reference = SOFT_UNDER + i,
+                                 .action = bits & 3,
+                                 .direction = bits >> 2 & 1,
+                                 .family = families[bits >> 3 & 3],
+                                 .protocol = protocols[bits >> 5 & 7],
+                                 .source_port = ports[bits >> 8 & 7],
+                                 .destination_port = ports[bits >> 11 & 7]};
+        read_place(&r->in, bits >> 14 & 7, f->family, &f->source, &f->source_mask);
+        read_place(&r->in, bits >> 17 & 7, f->family, &f->destination, &f->destination_mask);
+        if (bits >> 20 & 1) f->tunnel = address_of(THERE[0]);
+    }
+    if (!(options & 8))
+        r->filters[count++] =
+            (struct ipc_filter){.reference = REFERENCE, .direction = IPC_OUTBOUND, .action = IPC_NEGOTIATE};
+    if (!(options & 16))
+        r->filters[count++] = (struct ipc_filter){.reference = REFERENCE,
+                                                  .direction = IPC_INBOUND,
+                                                  .action = options & 32 ? IPC_PASSTHROUGH : IPC_NEGOTIATE};
+    r->filter_count = count;
+    CHECK(ipc_driver_set_filters(r->fast, r->filters, count) == 0);
+    CHECK(ipc_driver_set_filters(r->slow, r->filters, count) == 0);
 }
 
-static void load(struct ipc_burst *b, const uint8_t *data, size_t size) {
-    ipc_burst_reset(b);
-    while (size > 0 && b->count < SLOTS) {
-        size_t length = data[0] < size - 1 ? data[0] : size - 1;
-        require(ipc_burst_add(b, data + 1, (uint32_t)length, 0) == 0);
-        data += 1 + length;
-        size -= 1 + length;
+static int add_chains(struct run *r, int only) {
+    for (int i = 0; i < 2; i++) {
+        const struct chain *c = &r->chain[i];
+        if (only >= 0 && only != i) continue;
+        for (int in = 0; in < 2; in++) {
+            enum ipc_direction direction = in ? IPC_INBOUND : IPC_OUTBOUND;
+            int fast = add_chain(r->fast, c, direction, in, 1, r->generation, r->now);
+            int slow = add_chain(r->slow, c, direction, in, 1, r->generation, r->now);
+            int peer = add_chain(r->peer, c, in ? IPC_OUTBOUND : IPC_INBOUND, in, 0, r->generation, r->now);
+            CHECK(fast == slow && fast == peer);
+            if (fast < 0) return fast;
+        }
+    }
+    r->generation++;
+    return 0;
+}
+
+static void add_soft(struct run *r, uint32_t bits) {
+    struct ipc_sa_config c = {.service = IPC_SERVICE_SOFT,
+                              .direction = r->filters[0].direction,
+                              .filter = SOFT_UNDER,
+                              .hard_bytes = bits & 1 ? 300 : 0,
+                              .hard_time = bits & 2 ? r->now + 1000000 : 0,
+                              .protocol = bits & 4 ? 6 : 0,
+                              .created = r->now};
+    ipc_sa fast, slow;
+    CHECK(ipc_sa_add(r->fast, &c, &fast) == 0 && ipc_sa_add(r->slow, &c, &slow) == 0 && fast == slow);
+    r->soft = 1;
+}
+
+static void make_drivers(struct run *r) {
+    uint32_t options = take(&r->in, 2), tables = take(&r->in, 1);
+    for (int i = 0; i < 2; i++)
+        read_chain(&r->in, &r->chain[i], i ? 6 : 4);
+    r->authenticated = r->chain[0].authenticated && r->chain[1].authenticated;
+    r->config = (struct ipc_driver_config){.spi_slots = tables & 1 ? 2 : 64,
+                                           .cache_slots = 1u << (tables >> 1 & 7),
+                                           .hold_packets = tables & 16 ? 2 : 0,
+                                           .hold_bytes = tables & 32 ? 300 : 4000,
+                                           .fragments = 1 + (tables >> 6),
+                                           .no_default_exempt = options & 3,
+                                           .nat_traversal = (options & 4) || is_encapsulated(&r->chain[0]) ||
+                                                            is_encapsulated(&r->chain[1])};
+    struct ipc_driver_config slow = r->config, peer = r->config;
+    slow.cache_off = slow.matcher_off = 1;
+    /* OpenSSL 3 has DES in a provider that it does not load by itself. */
+    int des =
+        chain_uses(&r->chain[0], IPC_ENCRYPTION_DES_CBC) || chain_uses(&r->chain[1], IPC_ENCRYPTION_DES_CBC);
+    if ((options & 8) && !des) slow.backend = "openssl";
+    /* Outer headers are numbered, and limits of SAs in one another reached, in the order of the levels of a
+     * burst. */
+    r->singles = (options & 16) && r->chain[0].levels == 1 && r->chain[1].levels == 1;
+    CHECK(ipc_driver_create(&r->config, &r->fast) == 0);
+    CHECK(ipc_driver_create(&slow, &r->slow) == 0);
+    CHECK(ipc_driver_create(&peer, &r->peer) == 0);
+    static const struct ipc_filter all = {
+        .reference = REFERENCE, .direction = IPC_OUTBOUND, .action = IPC_NEGOTIATE};
+    CHECK(ipc_driver_set_filters(r->peer, &all, 1) == 0);
+    static const uint32_t longest[] = {1600, 300, 9216, 20};
+    uint32_t slots = options & 32 ? SLOTS : 3, room = longest[options >> 6 & 3];
+    CHECK(ipc_burst_create(slots, room, &r->burst) == 0);
+    CHECK(ipc_burst_create(slots, room, &r->twin) == 0);
+    CHECK(ipc_burst_create(1, LONGEST + 1000, &r->single) == 0);
+    read_filters(r);
+    if ((options & 256) && r->filter_count && r->filters[0].reference == SOFT_UNDER)
+        add_soft(r, options >> 9);
+}
+
+struct pieces {
+    struct run *r;
+    const struct note *note;
+};
+
+static int load_piece(void *context, const uint8_t *fragment, uint32_t length) {
+    struct pieces *p = context;
+    struct note note = *p->note;
+    note.piece = 1;
+    note.clear = copy_of(note.clear, note.clear_length);
+    load(p->r, IPC_INBOUND, fragment, length, note);
+    return 0;
+}
+
+/* A sealed packet on its way: harmed, split. */
+static void receive(struct run *r, uint32_t step, uint8_t *packet, uint32_t length, struct note note) {
+    if ((step & DAMAGE) && length) {
+        uint32_t at = take(&r->in, 2) % length, change = take(&r->in, 1);
+        note.damaged = 1;
+        if (change)
+            packet[at] ^= (uint8_t)change;
+        else
+            length = at;
+    }
+    int split = 0;
+    if ((step & SPLIT) && length) {
+        struct pieces p = {.r = r, .note = &note};
+        uint32_t mtu = take(&r->in, 1);
+        split = packet[0] >> 4 == 6
+                    ? ipc_fragment6(packet, length, 1280 + mtu, ++r->identification, load_piece, &p)
+                    : ipc_fragment(packet, length, 68 + mtu * 4, load_piece, &p);
+    }
+    if (split <= 0) {
+        note.clear = copy_of(note.clear, note.clear_length);
+        load(r, IPC_INBOUND, packet, length, note);
     }
 }
 
-static void check(const ipc_driver *d, const struct ipc_burst *b, uint32_t passed, const uint64_t *before, const uint64_t *after) {
-    uint32_t pass = 0;
-    uint64_t counted = 0;
-    for (uint32_t i = 0; i < b->count; i++) {
-        require(b->status[i] > IPC_UNPROCESSED && b->status[i] < IPC_STATUS_COUNT);
-        pass += ipc_status_verdict(b->status[i]) == IPC_VERDICT_PASS;
-        uint32_t slot = i * b->stride;
-        require(b->offset[i] >= slot && b->offset[i] + b->length[i] <= slot + b->stride);
-        require(b->filter[i] == IPC_NO_FILTER_INDEX || b->filter[i] < ipc_driver_filter_count(d));
+/* The remote host sends the packet, which ends in the burst, sealed if its driver seals it. */
+static void send(struct run *r, uint32_t step, uint8_t *clear, uint32_t length) {
+    ipc_burst_reset(r->single);
+    CHECK(ipc_burst_add(r->single, clear, length, r->now) == 0);
+    (void)ipc_outbound(r->peer, r->single);
+    if (ipc_status_verdict(r->single->status[0]) != IPC_VERDICT_PASS) return;
+    uint8_t *packet = ipc_burst_packet(r->single, 0);
+    uint32_t sealed = r->single->length[0];
+    if (r->single->status[0] != IPC_PROTECTED) {
+        load(r, IPC_INBOUND, packet, sealed, (struct note){0});
+        return;
     }
-    for (int i = 0; i < IPC_STATUS_COUNT; i++)
-        counted += after[i] - before[i];
-    require(pass == passed && counted == b->count);
+    struct note note = {.clear = clear, .clear_length = length};
+    uint8_t *copy = copy_of(packet, sealed);
+    receive(r, step, packet, sealed, note);
+    note.again = 1;
+    if (step & TWICE) receive(r, 0, copy, sealed, note);
+    free(copy);
 }
 
-static void run(ipc_driver *d, struct ipc_burst *b, int outbound) {
-    struct ipc_counters before, after;
-    ipc_driver_counters(d, &before);
-    uint32_t passed = outbound ? ipc_outbound(d, b) : ipc_inbound(d, b);
-    ipc_driver_counters(d, &after);
-    check(d, b, passed, outbound ? before.status_outbound : before.status_inbound,
-          outbound ? after.status_outbound : after.status_inbound);
+static void release(struct run *r) {
+    struct note note = {0};
+    if (r->burst->count) flush(r);
+    r->direction = IPC_OUTBOUND;
+    uint32_t count = ipc_release(r->fast, r->burst, r->now);
+    struct ipc_counters fast;
+    ipc_driver_counters(r->fast, &fast);
+    CHECK(count == ipc_release(r->slow, r->twin, r->now) && r->burst->count == r->twin->count);
+    for (uint32_t i = 0; i < r->burst->count; i++) {
+        note.given_length = r->burst->length[i];
+        note.given = copy_of(ipc_burst_packet(r->burst, i), note.given_length);
+        r->note[i] = note;
+    }
+}
+
+static void control_sa(struct run *r, uint32_t what, uint32_t which) {
+    ipc_sa list[SAS];
+    uint32_t count = ipc_sa_list(r->fast, list, SAS), number = take(&r->in, 1);
+    if (count == 0 || count > SAS) return;
+    ipc_sa sa = list[which % count];
+    ipc_time hard = r->now + number * 1000000;
+    switch (what) {
+    case 0:
+        CHECK(ipc_sa_delete(r->fast, sa) == 0 && ipc_sa_delete(r->slow, sa) == 0);
+        r->disturbed = 1;
+        break;
+    case 1:
+        CHECK(ipc_sa_retire(r->fast, sa, hard) == 0 && ipc_sa_retire(r->slow, sa, hard) == 0);
+        r->disturbed = 1;
+        break;
+    default:
+        CHECK(ipc_sa_set_path_mtu(r->fast, sa, number * 8) == ipc_sa_set_path_mtu(r->slow, sa, number * 8));
+        break;
+    }
+}
+
+static void control(struct run *r) {
+    uint32_t what = take(&r->in, 1), which = take(&r->in, 1);
+    int six = which & 1;
+    if (r->burst->count) flush(r);
+    switch (what % 10) {
+    case 0: CHECK(ipc_driver_tick(r->fast, r->now) == ipc_driver_tick(r->slow, r->now)); break;
+    case 1: release(r); break;
+    case 2:
+        CHECK(ipc_acquire_failed(r->fast, REFERENCE, address_of(HERE[six]), address_of(THERE[six])) ==
+              ipc_acquire_failed(r->slow, REFERENCE, address_of(HERE[six]), address_of(THERE[six])));
+        break;
+    case 3: (void)add_chains(r, six); break;
+    case 4:
+    case 5:
+    case 6: control_sa(r, what % 10 - 4, which); break;
+    case 7: read_filters(r); break;
+    case 8:
+        ipc_driver_reset_counters(r->fast);
+        ipc_driver_reset_counters(r->slow);
+        break;
+    default:
+        CHECK(ipc_spi_allocate(r->fast, address_of(HERE[six])) ==
+              ipc_spi_allocate(r->slow, address_of(HERE[six])));
+        break;
+    }
+    check_upcalls(r);
+}
+
+static void one_step(struct run *r) {
+    uint32_t step = take(&r->in, 1), length;
+    if (step & LATER) {
+        uint32_t later = take(&r->in, 1);
+        r->now += later & 128 ? UINT64_C(1000000000) << (later & 7) : later * 1000;
+    }
+    if ((step & FLUSH) && r->burst->count) flush(r);
+    if ((step & 3) == CONTROL) {
+        control(r);
+        return;
+    }
+    uint8_t *packet = take_packet(&r->in, LONGEST, &length);
+    int out = (step & 3) == OUT, six = length && packet[0] >> 4 == 6;
+    if (step & LIKELY)
+        make_likely(packet, length, out ? HERE[six] : THERE[six], out ? THERE[six] : HERE[six]);
+    if ((step & 3) == IN_SEALED)
+        send(r, step, packet, length);
+    else
+        load(r, out ? IPC_OUTBOUND : IPC_INBOUND, packet, length, (struct note){0});
+    free(packet);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size < 2)
-        return 0;
-    int options = data[0], damage = data[1];
-    struct ipc_burst *b;
-    require(ipc_burst_create(SLOTS, 300, &b) == 0);
-    load(b, data + 2, size - 2);
-    if (options & SEAL) {
-        ipc_driver *sender = make(((options | OUTBOUND) ^ (options & OTHER_MODE ? TUNNEL : 0)) & ~ONLY_UDP);
-        run(sender, b, 1);
-        for (uint32_t i = 0; i < b->count; i++)
-            if (b->length[i] && damage)
-                ipc_burst_packet(b, i)[((uint32_t)damage * 7 + i) % b->length[i]] ^= (uint8_t)(damage | 1);
-        ipc_driver_destroy(sender);
-        options &= ~(OUTBOUND | LAST_NUMBERS);
-    }
-    ipc_driver *d = make(options);
-    run(d, b, options & OUTBOUND);
-    struct ipc_upcall u;
-    for (uint32_t i = 0; ipc_upcall_next(d, &u); i++)
-        require(i < SLOTS * 2 && u.kind <= IPC_UPCALL_EXPIRED);
-    require(ipc_acquire_failed(d, 8, HOST_A, HOST_B) <= SLOTS);
-    /* What they are now goes through once more. */
-    run(d, b, options & OUTBOUND);
-    ipc_driver_destroy(d);
-    ipc_burst_destroy(b);
+    struct run r = {.in = {data, size}, .now = 1000000};
+    make_drivers(&r);
+    int code = add_chains(&r, -1);
+    CHECK(code == 0);
+    while (r.in.size)
+        one_step(&r);
+    if (r.burst->count) flush(&r);
+    check_sas(&r);
+    ipc_driver_destroy(r.fast);
+    ipc_driver_destroy(r.slow);
+    ipc_driver_destroy(r.peer);
+    ipc_burst_destroy(r.burst);
+    ipc_burst_destroy(r.twin);
+    ipc_burst_destroy(r.single);
     return 0;
 }

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ipsec_core.driver import Action, Burst, Driver, Filter, Status
+from ipsec_core.driver import Action, Burst, Driver, Filter, Status, algorithms
 from ipsec_core.driver._peer import PEERS, peer_seconds, round_trips
 from ipsec_core.errors import DriverError
-from ipsec_core.tools import bench_esp
-from ipsec_core.tools.bench_esp import GCM, PACKETS, TRIPLE_DES, EspLoop, Sample
+from ipsec_core.tools import bench_cipher, bench_embed, bench_esp, bench_filter
+from ipsec_core.tools.bench_esp import CBC, GCM, PACKETS, TRIPLE_DES, EspLoop, Sample
 
 KEYS = ["name", "params", "value", "unit", "peer", "peer_value", "ratio", "min", "max", "install"]
 QUICK = ("--seconds", "0.001", "--pairs", "3")
@@ -22,12 +22,21 @@ QUICK = ("--seconds", "0.001", "--pairs", "3")
 def test_json_rows(call: Any) -> None:
     rows = json.loads(call("bench", "esp", "--json", *QUICK).stdout)
     names = [(row["name"], row["params"]["suite"], row["params"].get("size"), row["unit"]) for row in rows]
+    phases = [
+        (f"esp {way} {phase}", "AES-128-GCM", 1408, "% of the time")
+        for way in ("outbound", "inbound")
+        for phase in ("classify", "crypt", "commit")
+    ]
     assert names == [
         ("esp outbound", "AES-128-GCM", 1408, "packets/s"),
         ("esp inbound", "AES-128-GCM", 1408, "packets/s"),
         ("esp outbound", "AES-128-GCM", 64, "packets/s"),
         ("esp inbound", "AES-128-GCM", 64, "packets/s"),
+        ("esp outbound", "AES-128-CBC+HMAC-SHA1-96", 1408, "packets/s"),
         ("esp outbound", "3DES-CBC+HMAC-SHA1-96", 1408, "packets/s"),
+        ("esp framing outbound", "NULL, no integrity", 64, "ns/packet"),
+        ("esp framing inbound", "NULL, no integrity", 64, "ns/packet"),
+        *phases,
         ("esp outbound slope", "AES-128-GCM", None, "ns/byte"),
         ("esp outbound intercept", "AES-128-GCM", None, "ns/packet"),
         ("esp inbound slope", "AES-128-GCM", None, "ns/byte"),
@@ -44,7 +53,7 @@ def test_json_rows(call: Any) -> None:
 
 def test_one_size_and_the_table(call: Any) -> None:
     rows = json.loads(call("bench", "esp", "--json", "--size", "300", *QUICK).stdout)
-    assert [row["params"]["size"] for row in rows] == [300] * 3
+    assert [row["params"]["size"] for row in rows] == [300] * 12
     result = call("bench", "esp", "--size", "300", *QUICK, columns=120)
     assert result.exit_code == 0
     assert all(word in result.stdout for word in ("esp outbound", "esp inbound", "Ratio", "packets/s"))
@@ -56,12 +65,13 @@ def test_a_peer_that_is_not_built_in(call: Any, monkeypatch: pytest.MonkeyPatch)
     for row in rows:
         assert [row[key] for key in ("peer_value", "ratio", "min", "max")] == [None] * 4
         assert row["value"] != 0
-    assert {row["install"] for row in rows} == {"libipsec-mb-dev", "libssl-dev"}
+    assert {row["install"] for row in rows} == {None, "libipsec-mb-dev", "libssl-dev"}
     assert "Install libipsec-mb-dev and build again." in call("bench", "esp", *QUICK).stdout
 
 
 def test_wrong_words(refused: Callable[..., str]) -> None:
-    assert refused("bench", "ah") == "ipsec-core bench: 'ah' is not a benchmark; accepted: esp"
+    accepted = "accepted: esp, ah, cipher, spi, filter, embed, all"
+    assert refused("bench", "ike") == f"ipsec-core bench: 'ike' is not a benchmark; {accepted}"
     for words in (("--size", "27"), ("--size", "9001"), ("--pairs", "0"), ("--seconds", "0")):
         assert words[0] in refused("bench", "esp", *words)
 
@@ -81,11 +91,11 @@ def test_the_line_is_the_one_through_the_points() -> None:
     assert [round(value, 6) for value in (intercept.value, intercept.peer_value or 0)] == [50.0, 20.0]
 
 
-@pytest.mark.parametrize("suite", [GCM, TRIPLE_DES])
+@pytest.mark.parametrize("suite", [GCM, CBC, TRIPLE_DES])
 @pytest.mark.parametrize("size", [28, 63, 64, 1408, 9000])
 def test_texts_have_the_length_that_the_driver_encrypts(suite: Any, size: int) -> None:
-    """ESP's text ends on a multiple of 4 (RFC 4106) or 8 bytes after padding and the two bytes of the trailer."""
-    block = 4 if suite is GCM else 8
+    """ESP's text ends on a multiple of 4 (RFC 4106), 8 or 16 bytes after padding and the two bytes of the trailer."""
+    block = {GCM: 4, CBC: 16, TRIPLE_DES: 8}[suite]
     assert EspLoop(suite, size)._text_length == -(-(size + 2) // block) * block
 
 
@@ -139,17 +149,60 @@ def test_the_gcm_peer_computes_what_the_driver_sends() -> None:
 def test_what_the_peers_refuse() -> None:
     burst = Burst(1, 64).load([bytes(64)])
     for name, key, length, text in (
-        ("des", b"", 64, "accepted: gcm_encrypt, gcm_decrypt, evp_3des_sha1"),
+        ("des", b"", 64, "accepted: gcm_encrypt, gcm_decrypt, cbc_sha1_jobs, evp_3des_sha1"),
         ("gcm_encrypt", bytes(16), 64, "a key of 16 bytes; accepted: 20"),
         ("gcm_encrypt", bytes(20), 4000, "a text of 4000 bytes"),
         ("evp_3des_sha1", bytes(44), 63, "a text of 63 bytes"),
     ):
         with pytest.raises(DriverError, match=text):
             peer_seconds(name, key, burst, length, 1)  # type: ignore[arg-type]
-    assert set(PEERS) == {"gcm_encrypt", "gcm_decrypt", "evp_3des_sha1"}
+    assert set(PEERS) == {"gcm_encrypt", "gcm_decrypt", "cbc_sha1_jobs", "evp_3des_sha1"}
 
 
 def test_sizes_out_of_range() -> None:
     for size in (27, 9001):
         with pytest.raises(DriverError, match="accepted: 28 to 9000"):
             EspLoop(GCM, size)
+
+
+def test_the_cbc_peer_computes_what_the_driver_sends() -> None:
+    """From the IV that the driver made, the same text and ICV come out."""
+    loop = EspLoop(CBC, 102)
+    if loop.peer("cbc_sha1_jobs", 1) is None:
+        pytest.skip("no ipsec-mb in this build")
+    burst = Burst(PACKETS).load(loop._packets)
+    loop._sender.outbound(burst)
+    sent = burst.packets()
+    loop._receiver.inbound(burst)
+    peer_seconds("cbc_sha1_jobs", loop._key + loop._integrity_key, burst, loop._text_length, 1)
+    assert burst.packets() == [packet[20 + 8 + 16 :][:102] for packet in sent]
+
+
+def test_phases_are_parts_of_the_whole() -> None:
+    for parts in EspLoop(GCM, 1408).phases(20):
+        assert set(parts) == {"classify", "crypt", "commit"}
+        assert all(taken > 0 for taken in parts.values())
+
+
+def test_filter_rows_of_both_ways() -> None:
+    rows = list(bench_filter.filter_rows(0.0005, 3))
+    assert [(row.name, row.params["filters"]) for row in rows] == [
+        (name, filters)
+        for filters in (1000, 5000)
+        for name in ("filter decision, header cache hit", "filter decision, compiled matcher")
+    ]
+
+
+def test_embed_rows() -> None:
+    rows = {row.name: row for row in bench_embed.embed_rows(0.002, 3, sas=2000)}
+    assert set(rows) == {"embed python", "embed threads", "embed memory"}
+    assert all(row.value > 0 for row in rows.values())
+
+
+def test_every_algorithm_is_measured() -> None:
+    ciphers = {row.params["suite"] for row in bench_cipher.cipher_rows(0.0005, 1, 64)}
+    for one in algorithms():
+        assert any(one.name in str(suite).split("+") for suite in ciphers) or one.key_length == 0
+    assert len(list(bench_cipher.ah_rows(0.0005, 1, 64))) == 2 * sum(
+        one.kind == "integrity" and one.key_length > 0 for one in algorithms()
+    )

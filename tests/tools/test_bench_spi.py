@@ -41,7 +41,7 @@ def test_the_figure_of_the_peer(peer: Path) -> None:
 
 def test_rows(peer: Path) -> None:
     install(peer, OUTPUT.replace("58815364.46", "25000000"))
-    rows = list(bench_spi.spi_rows(loop, 0.01, 3))
+    rows = list(bench_spi.spi_rows(0.01, 3, loop=loop))
     assert [row.params for row in rows] == [{"sas": n, "slots": 65536, "burst": 64} for n in (16384, 1000000)]
     assert [round(row.value) for row in rows] == [100_000_000, 50_000_000]
     assert [(row.peer_value, row.install) for row in rows] == [(25e6, None)] * 2
@@ -52,13 +52,13 @@ def test_rows(peer: Path) -> None:
 def test_the_median_pair_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     peers = iter([1e8, 2.5e7, 5e7] * 2)
     monkeypatch.setattr(bench_spi, "dpdk_rate", lambda _: next(peers))
-    row = next(bench_spi.spi_rows(loop, 0.01, 3))
+    row = next(bench_spi.spi_rows(0.01, 3, loop=loop))
     assert (row.peer_value, row.min, row.ratio, row.max) == pytest.approx((5e7, 1, 2, 4))
 
 
 def test_a_peer_that_is_not_installed(peer: Path) -> None:
     assert not peer.exists()
-    row = next(bench_spi.spi_rows(loop, 0.01, 3))
+    row = next(bench_spi.spi_rows(0.01, 3, loop=loop))
     assert (row.peer_value, row.ratio, row.min, row.max, row.install) == (None, None, None, None, "dpdk-dev")
     assert round(row.value) == 100_000_000
 

@@ -1,0 +1,129 @@
+"""Seeds of the fuzz targets, made of real captures where there are any (IPSEC_CORE_CAPTURES, else ../shared/captures
+beside the checkout) and of a few plain packets: `seeds.py FOLDER` writes FOLDER/TARGET/*. Needs the standard library
+alone, so that fuzzing needs no more than a compiler."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ETHERNET, RAW_IP = 1, (12, 101, 228, 229)  # link types (pcap-linktype(7)); others are not worth a seed
+LONGEST_FILE = 32768
+PACKETS, CAPTURES = 1200, 40
+
+
+def captures_folder() -> Path | None:
+    named = os.environ.get("IPSEC_CORE_CAPTURES")
+    if named:
+        return Path(named)
+    beside = (parent / "shared" / "captures" for parent in Path(__file__).resolve().parents)
+    return next((folder for folder in beside if folder.is_dir()), None)
+
+
+def packets_of(capture: bytes) -> Iterator[bytes]:
+    """The IP packets of a capture in pcap format; of anything else none."""
+    order = {b"\xd4\xc3\xb2\xa1": "<", b"\xa1\xb2\xc3\xd4": ">"}.get(capture[:4])
+    if order is None or len(capture) < 24:
+        return
+    link = struct.unpack_from(order + "I", capture, 20)[0]
+    at = 24
+    while at + 16 <= len(capture):
+        length = struct.unpack_from(order + "I", capture, at + 8)[0]
+        frame = capture[at + 16 : at + 16 + length]
+        at += 16 + length
+        if link == ETHERNET and frame[12:14] in (b"\x08\x00", b"\x86\xdd"):
+            yield frame[14:]
+        elif link in RAW_IP:
+            yield frame
+
+
+def plain_packets() -> Iterator[bytes]:
+    """One of each kind that the data plane treats in its own way."""
+    udp, tcp, icmp = struct.pack(">HHHH", 53, 53, 16, 0) + bytes(8), struct.pack(">HH16x", 88, 80), b"\x08\0\0\0ping"
+    natt = struct.pack(">HHHHI", 4500, 4500, 20, 0, 0x1040) + bytes(8)
+    esp, ah = struct.pack(">II", 0x1040, 1) + bytes(40), struct.pack(">BBHII", 17, 4, 0, 0x1040, 1) + bytes(32)
+    for protocol, payload in ((17, udp), (6, tcp), (1, icmp), (17, natt), (50, esp), (51, ah)):
+        for options, fragment in ((b"", 0), (b"\x94\x04\0\0", 0), (b"", 0x2000), (b"", 0x4000)):
+            ihl, total = 5 + len(options) // 4, 20 + len(options) + len(payload)
+            header = struct.pack(">BBHHHBBH", 0x40 | ihl, 0, total, 7, fragment, 64, protocol, 0)
+            yield header + bytes([10, 1, 0, 1, 10, 1, 0, 2]) + options + payload
+    addresses = bytes([0xFD]) + bytes(14) + b"\1" + bytes([0xFD]) + bytes(14) + b"\2"
+    chains: tuple[tuple[tuple[int, bytes], ...], ...] = (
+        (),
+        ((0, b"\1\4\0\0\0\0"),),
+        ((43, b"\0\0\0\0\0\0"),),
+        ((60, b"\1\4\0\0\0\0"),),
+        ((0, b"\1\4\0\0\0\0"), (60, b"\1\4\0\0\0\0"), (43, b"\0\0\0\0\0\0"), (44, bytes(6)), (60, b"\1\4\0\0\0\0")),
+        ((44, b"\0\1\0\0\0\7"),),
+    )
+    for protocol, payload in ((17, udp), (6, tcp), (58, b"\x80\0\0\0ping"), (17, natt), (50, esp), (51, ah)):
+        for chain in chains:
+            kinds = [kind for kind, _ in chain] + [protocol]
+            headers = b"".join(bytes([kinds[i + 1], 0]) + rest for i, (_, rest) in enumerate(chain))
+            length = len(headers) + len(payload)
+            yield struct.pack(">IHBB", 0x60000000, length, kinds[0], 64) + addresses + headers + payload
+
+
+def given(packet: bytes) -> bytes:
+    """As take_packet() of kit.h reads it."""
+    return struct.pack(">HB", min(len(packet), 9216), min(len(packet), 255)) + packet[:255]
+
+
+def chain(rng: random.Random) -> bytes:
+    """As read_chain() of chain.h reads it: mostly one SA, mostly without limits."""
+    levels = rng.choice([1, 1, 1, 2, 3, 4])
+    seed = bytes([1 if levels == 1 else (levels - 1) << 2])
+    for _ in range(levels):
+        seed += rng.randbytes(4)
+    return seed + (rng.randbytes(2) if rng.randrange(3) == 0 else bytes(2))
+
+
+def scene(rng: random.Random, packets: list[bytes]) -> bytes:
+    """An input of fuzz_inbound: options, chains, filters, steps."""
+    seed = rng.randbytes(3) + chain(rng) + chain(rng)
+    seed += b"\0" if rng.randrange(2) else bytes([2]) + rng.randbytes(6)
+    for packet in packets:
+        kind, likely = rng.choice([0, 1, 1, 1, 2, 2]), rng.choice([0, 4, 4, 4])
+        way = rng.choice([0, 0, 8, 16, 32, 64, 128])
+        seed += bytes([kind | likely | way])
+        seed += rng.randbytes(1) if way == 128 else b""
+        seed += given(packet)
+        if kind == 1:
+            seed += rng.randbytes(3) if way == 16 else rng.randbytes(1) if way == 32 else b""
+        if rng.randrange(4) == 0:
+            seed += b"\3" + rng.randbytes(3)
+    return seed
+
+
+def write(folder: Path, seeds: list[bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, seed in enumerate(seeds):
+        (folder / f"seed-{i:04}").write_bytes(seed)
+
+
+def main(folder: Path) -> None:
+    rng = random.Random(257225)
+    packets, captures = list(plain_packets()), []
+    root = captures_folder()
+    for path in sorted(root.rglob("*.[pc]*ap*")) if root else []:
+        if path.stat().st_size <= LONGEST_FILE:
+            captures.append(path.read_bytes())
+            packets += packets_of(captures[-1])
+    if len(packets) > PACKETS:
+        packets = rng.sample(packets, PACKETS)
+    fragments = [p for p in packets if len(p) > 7 and (p[6] & 0x3F or p[0] >> 4 == 6)]
+    kinds = [bytes([kind]) + rng.randbytes(6) + p[:250] for kind in (1, 2) for p in packets[:: 1 + len(packets) // 100]]
+    joined = [b"".join(bytes([min(len(p), 255), 1]) + p[:255] for p in fragments[i : i + 4]) for i in range(0, len(fragments), 4)]
+    write(folder / "inbound", [scene(rng, packets[i : i + 4]) for i in range(0, len(packets), 4)])
+    write(folder / "frag", kinds + [b"\0" + seed for seed in joined])
+    write(folder / "icmp", [bytes([mtu]) + given(p) for mtu in (0, 9) for p in packets[:: 1 + len(packets) // 150]])
+    write(folder / "matcher", [rng.randbytes(n) for n in (40, 80, 160, 320, 640)])
+    write(folder / "trace", captures if len(captures) <= CAPTURES else rng.sample(captures, CAPTURES))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
