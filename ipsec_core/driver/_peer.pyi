@@ -5,6 +5,7 @@ from typing import Literal
 from ipsec_core.driver._core import Burst, Driver
 
 PEERS: dict[str, tuple[int, int]]
+BLOCKS: dict[str, int]
 
 def round_trips(sender: Driver, receiver: Driver, burst: Burst, rounds: int) -> tuple[float, float]: ...
 def peer_seconds(

@@ -36,6 +36,9 @@ ctypedef int (*peer_function)(const uint8_t *, uint8_t *, const uint32_t *, cons
 # name: (bytes of the key, bytes of the ICV)
 PEERS = {"gcm_encrypt": (20, 16), "gcm_decrypt": (20, 16), "cbc_sha1_jobs": (36, 12), "evp_3des_sha1": (44, 12)}
 
+# of the ciphers that have no partial ones
+BLOCKS = {"cbc_sha1_jobs": 16, "evp_3des_sha1": 8}
+
 cdef peer_function _function(str name):
     if name == "gcm_encrypt":
         return ipc_peer_gcm_encrypt
@@ -161,8 +164,8 @@ def peer_seconds(str name, bytes key, Burst burst, uint32_t text_length, uint32_
     key_length, icv_length = PEERS[name]
     if len(key) != key_length:
         raise DriverError(f"peer {name}: a key of {len(key)} bytes; accepted: {key_length}")
-    if burst.c.stride < _c.IPC_BURST_HEADROOM + text_length + icv_length or text_length % 8 and name == "evp_3des_sha1":
-        raise DriverError(f"peer {name}: a text of {text_length} bytes; accepted: what fits a slot, whole blocks for 3DES")
+    if burst.c.stride < _c.IPC_BURST_HEADROOM + text_length + icv_length or text_length % BLOCKS.get(name, 1):
+        raise DriverError(f"peer {name}: a text of {text_length} bytes; accepted: what fits a slot, whole blocks")
     if burst.busy:
         raise DriverError("Burst: in use by a driver in another thread")
     function = _function(name)

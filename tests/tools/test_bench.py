@@ -194,7 +194,7 @@ def test_filter_rows_of_both_ways() -> None:
 
 
 def test_embed_rows() -> None:
-    rows = {row.name: row for row in bench_embed.embed_rows(0.002, 3, sas=2000)}
+    rows = {row.name: row for row in bench_embed.embed_rows(0.002, 3, sas=20000)}
     assert set(rows) == {"embed python", "embed threads", "embed memory"}
     assert all(row.value > 0 for row in rows.values())
 
