@@ -64,8 +64,12 @@ lint: .venv/.packages-build-test .venv/.tools ## Check format and types: ruff, m
 	clang-format --dry-run -Werror $(C_SOURCES)
 
 .PHONY: bench
-bench: .venv/.built ## Measure ESP against the bare crypto library, side by side
-	.venv/bin/ipsec-core bench esp
+bench: .venv/.tools ## Measure everything against its peer, side by side (dpdk-dev adds DPDK)
+	.venv/bin/ipsec-core bench all
+
+.PHONY: instructions
+instructions: .venv/.packages-build-test .venv/bin/python ## Count the instructions a packet of the loops against the baseline
+	.venv/bin/python bench/instructions.py --check
 
 .PHONY: clean
 clean: ## Remove all that was made here: results, builds, virtual environments, caches
