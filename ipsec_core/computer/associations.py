@@ -1,4 +1,4 @@
-"""The SA pairs of a computer: their lifetimes, their rekeying, and the overlap of old and new."""
+"""The SA pairs of a computer: what Quick Mode agreed becomes two SAs of the driver with their lifetimes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
 
-from ipsec_core.computer.negotiation import suite_of
+from ipsec_core.computer.suites import suite_of
 from ipsec_core.driver import Driver, SecurityAssociation
 from ipsec_core.ike import ChildSa, Encapsulation, QuickModeAnswered, QuickModeEstablished
 
@@ -14,46 +14,38 @@ QuickModeEvent = QuickModeAnswered | QuickModeEstablished
 
 KILOBYTE = 1024
 
-# When a replacement is asked for. Windows 2000's own thresholds are not documented; these are ours: the end that began
-# the pair asks first, so that the two ends do not both negotiate, and the other end only if it did not.
+# When a replacement is asked for: at this share of the bytes; of the seconds, when no more than the rest of that share
+# and no more than so many are left. Windows 2000's own thresholds are not documented; these are ours. The end that
+# began the pair (True) asks first, so that the two ends do not both negotiate, and the other end only if it did not.
 SOFT_SHARE = {True: 0.85, False: 0.92}
-# An old inbound SA lives on for packets still under way ("bad SPI" messages, KB 257225).
+SOFT_SECONDS_LEFT = {True: 45.0, False: 24.0}
+# An old SA lives on for packets still under way ("bad SPI" messages, KB 257225).
 OVERLAP_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Pair:
-    """Two SAs of one Quick Mode. `replaced`: a newer pair carries the traffic.
-
-    `idle_at`: when it is looked at whether any packet came since the last look, of which there had been `packets`.
-    """
+    """Two SAs of one Quick Mode by their handles. `replaced`: a newer pair carries the traffic."""
 
     event: QuickModeEstablished
     inbound: int
     outbound: int
-    rekey_at: float
-    expires_at: float
-    idle_at: float
-    packets: int = 0
-    rekeying: bool = False
     replaced: bool = False
 
     @property
     def inbound_spi(self) -> int:
         return self.event.inbound.spi
 
-    @property
-    def next_look(self) -> float:
-        """When something is due."""
-        soft = self.expires_at if self.rekeying or self.replaced else self.rekey_at
-        return min(soft, self.expires_at, self.idle_at)
+    def retire(self, driver: Driver, now: float) -> None:
+        """A newer pair has taken over: the end comes after `OVERLAP_SECONDS`, and no SA asks for a successor."""
+        self.replaced = True
+        for handle in (self.inbound, self.outbound):
+            driver.retire_sa(handle, now + OVERLAP_SECONDS)
 
-    def idle(self, driver: Driver, now: float, idle_seconds: float) -> bool:
-        """Whether no packet used either SA for SAIdleTime (KB 257225); the next look is one SAIdleTime later."""
-        packets = driver.sa_info(self.inbound).packets + driver.sa_info(self.outbound).packets
-        unused = packets == self.packets
-        self.packets, self.idle_at = packets, now + idle_seconds
-        return unused
+    def idle(self, driver: Driver, now: float, seconds: float) -> bool:
+        """Whether neither SA had a packet for so long (KB 257225: SAIdleTime); compared in the driver's nanoseconds."""
+        last = max(driver.sa_info(handle).last for handle in (self.inbound, self.outbound))
+        return round((now - last) * 1e9) >= round(seconds * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +61,13 @@ class KeyRecord:
     integrity_key: bytes
 
 
+def soft_seconds(lifetime: float, *, initiator: bool) -> float:
+    """Seconds after which a pair of this lifetime is to be replaced."""
+    return lifetime - min(SOFT_SECONDS_LEFT[initiator], lifetime * (1 - SOFT_SHARE[initiator]))
+
+
 def _driver_sa(
-    event: QuickModeEvent, child: ChildSa, direction: Literal["out", "in"], initiator: bool
+    event: QuickModeEvent, child: ChildSa, direction: Literal["out", "in"], initiator: bool, idle_seconds: float
 ) -> SecurityAssociation:
     suite = suite_of(event.offer)
     outbound = direction == "out"
@@ -81,7 +78,7 @@ def _driver_sa(
         spi=child.spi,
         source=event.local if outbound else event.remote,
         destination=event.remote if outbound else event.local,
-        encryption=suite.driver_encryption,
+        encryption=suite.cipher.driver,
         encryption_key=child.encryption_key + child.salt,
         integrity=suite.driver_integrity,
         integrity_key=child.authentication_key,
@@ -94,12 +91,16 @@ def _driver_sa(
         filter=event.reference,
         soft_bytes=int(hard * SOFT_SHARE[initiator]),
         hard_bytes=hard,
+        soft_seconds=soft_seconds(event.offer.lifetime_seconds, initiator=initiator),
+        hard_seconds=event.offer.lifetime_seconds,
+        idle_seconds=idle_seconds,
+        created=event.time,
     )
 
 
-def install_inbound(driver: Driver, event: QuickModeEvent, *, initiator: bool) -> int:
+def install_inbound(driver: Driver, event: QuickModeEvent, idle_seconds: float, *, initiator: bool) -> int:
     """Hands the inbound SA to the driver and returns its handle."""
-    return driver.add_sa(_driver_sa(event, event.inbound, "in", initiator))
+    return driver.add_sa(_driver_sa(event, event.inbound, "in", initiator, idle_seconds))
 
 
 def install(driver: Driver, event: QuickModeEstablished, inbound: int | None, idle_seconds: float) -> Pair:
@@ -108,12 +109,8 @@ def install(driver: Driver, event: QuickModeEstablished, inbound: int | None, id
     From the next packet on the new pair is used.
     """
     if inbound is None:
-        inbound = install_inbound(driver, event, initiator=event.initiator)
-    outbound = driver.add_sa(_driver_sa(event, event.outbound, "out", event.initiator))
-    soft = event.lifetime_seconds * SOFT_SHARE[event.initiator]
-    return Pair(
-        event, inbound, outbound, event.time + soft, event.time + event.lifetime_seconds, event.time + idle_seconds
-    )
+        inbound = install_inbound(driver, event, idle_seconds, initiator=event.initiator)
+    return Pair(event, inbound, driver.add_sa(_driver_sa(event, event.outbound, "out", event.initiator, idle_seconds)))
 
 
 def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, KeyRecord]:
@@ -126,7 +123,7 @@ def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, KeyRecord]:
             source,
             destination,
             child.spi,
-            suite.wireshark_encryption,
+            suite.cipher.wireshark,
             child.encryption_key + child.salt,
             suite.wireshark_integrity,
             child.authentication_key,

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from ipsec_core.computer import eventlog, udp
-from ipsec_core.computer.associations import OVERLAP_SECONDS, KeyRecord, Pair, install, install_inbound, key_records
+from ipsec_core.computer.associations import KeyRecord, Pair, install, install_inbound, key_records
 from ipsec_core.computer.audit import AuditPolicy
-from ipsec_core.computer.negotiation import ENCRYPTION_WORDS, HASH_WORDS, PolicyView, suite_of
+from ipsec_core.computer.listing import association
+from ipsec_core.computer.negotiation import ENCRYPTION_WORDS, HASH_WORDS, PolicyView
 from ipsec_core.computer.state import Association, State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
-from ipsec_core.driver import Action, Driver, Filter, Network, SaInfo, Upcall, UpcallKind
+from ipsec_core.computer.suites import profile_of, suite_of
+from ipsec_core.driver import Action, Driver, Filter, Upcall, UpcallKind
 from ipsec_core.ike import (
     Acquire,
     ChildDeleted,
@@ -65,7 +67,8 @@ class Computer:
     """A computer with one IPv4 address.
 
     `seed` (bytes) determines every random choice; use bytes of the operating system for real keys. `registry` gives
-    values of the subsystem by name (SAHashSize, CacheSize, ...). With `key_log` the keys of all SAs are kept in `keys`
+    values of the subsystem by name (SAHashSize, CacheSize, ...). `profile` is "windows-2000" (only its algorithms are
+    offered and accepted) or "modern" (all that the driver can). With `key_log` the keys of all SAs are kept in `keys`
     and `ike_keys`.
     """
 
@@ -76,6 +79,7 @@ class Computer:
         policy: Policy | None,
         *,
         seed: bytes,
+        profile: str = "windows-2000",
         audit: AuditPolicy | None = None,
         registry: Mapping[str, object] | None = None,
         hold_packets: int = 0,
@@ -95,17 +99,20 @@ class Computer:
             seed=hashlib.sha256(seed + b" driver").digest(),
             hold_packets=hold_packets,
             backend=backend,
+            no_default_exempt=self.state.registry.known_number("NoDefaultExempt"),
         )
         self.keys: list[KeyRecord] = []
         self.ike_keys: list[tuple[bytes, bytes]] = []
         self.packets: list[bytes] = []
         self._idle_seconds = float(self.state.registry.known_number("SAIdleTime"))
         self._policy = policy
+        self._profile = profile_of(profile)
         self._key_log = key_log
         self._identification = 0
         self._view: PolicyView | None = None
         self._pairs: dict[int, Pair] = {}
         self._answered: dict[int, int] = {}  # inbound SPI -> handle of an SA whose Quick Mode is not over yet
+        self._next_tick: float | None = None
         self._engine = IkeEngine(
             str(address),
             self,
@@ -130,7 +137,7 @@ class Computer:
         active = self.agent.active
         if active is None or active.policy is None:
             return
-        self._view = PolicyView(active.policy, active.filters)
+        self._view = PolicyView(active.policy, active.filters, self._profile)
         self.driver.set_filters(
             Filter(
                 reference,
@@ -148,15 +155,7 @@ class Computer:
 
     def upcall(self, now: float, upcall: Upcall) -> None:
         """A question of the driver."""
-        if upcall.kind is UpcallKind.ACQUIRE:
-            if self._view:
-                self._engine.acquire(now, self._view.acquire(upcall))
-        else:
-            pair = next((p for p in self._pairs.values() if upcall.sa in (p.inbound, p.outbound)), None)
-            if pair and upcall.kind is UpcallKind.REKEY:
-                self._rekey(now, pair)
-            elif pair:
-                self._engine.delete_child(now, pair.inbound_spi)
+        self._upcall(now, upcall)
         self._settle(now)
 
     def datagram(self, now: float, packet: bytes) -> None:
@@ -170,18 +169,12 @@ class Computer:
     def timer(self, now: float) -> None:
         """Does what is due."""
         self._engine.handle_timer(now)
-        for pair in list(self._pairs.values()):
-            if now >= pair.expires_at or (now >= pair.idle_at and pair.idle(self.driver, now, self._idle_seconds)):
-                self._engine.delete_child(now, pair.inbound_spi)
-            elif now >= pair.rekey_at:
-                self._rekey(now, pair)
         self._settle(now)
 
     def next_timer(self) -> float | None:
         """When `timer` wants to be called."""
-        times = [pair.next_look for pair in self._pairs.values()]
-        engine = self._engine.next_timer()
-        return min(times if engine is None else [*times, engine], default=None)
+        times = (self._engine.next_timer(), self._next_tick)
+        return min((time for time in times if time is not None), default=None)
 
     def take_packets(self) -> list[bytes]:
         """IPv4 packets to send, in order; each is returned once."""
@@ -190,18 +183,39 @@ class Computer:
 
     # What happens inside
 
-    def _rekey(self, now: float, pair: Pair) -> None:
-        if pair.rekeying or pair.replaced or self._view is None:
+    def _upcall(self, now: float, upcall: Upcall) -> None:
+        if upcall.kind is UpcallKind.ACQUIRE:
+            if self._view:
+                self._engine.acquire(now, self._view.acquire(upcall))
             return
-        pair.rekeying = True
+        pair = next((p for p in self._pairs.values() if upcall.sa in (p.inbound, p.outbound)), None)
+        if pair is None:
+            return
+        if upcall.kind is UpcallKind.REKEY:
+            self._rekey(now, pair)
+        elif upcall.kind is UpcallKind.EXPIRED or pair.idle(self.driver, now, self._idle_seconds):
+            self._engine.delete_child(now, pair.inbound_spi)
+
+    def _rekey(self, now: float, pair: Pair) -> None:
+        """Asks for a successor. Both SAs of a pair may want one; the engine negotiates once for the same traffic."""
+        if pair.replaced or self._view is None:
+            return
         event = pair.event
         self._engine.acquire(
             now, Acquire(event.remote, event.selectors, self._view.offers_of(event.reference), event.reference)
         )
 
     def _settle(self, now: float) -> None:
-        for event in self._engine.events():
-            self._handle(now, event)
+        """Carries out what IKE has decided and what is due in the driver, until neither has anything more to say."""
+        due = True
+        while due:
+            for event in self._engine.events():
+                self._handle(now, event)
+            self._next_tick = self.driver.tick(now)
+            upcalls = self.driver.upcalls()
+            for upcall in upcalls:
+                self._upcall(now, upcall)
+            due = bool(upcalls)
         for datagram in self._engine.datagrams():
             address, port = datagram.destination
             self._identification += 1
@@ -221,7 +235,9 @@ class Computer:
                     541, eventlog.main_mode_established(_peer(event.remote), self._hosts(event.remote), parameters), now
                 )
             case QuickModeAnswered():
-                self._answered[event.inbound.spi] = install_inbound(self.driver, event, initiator=False)
+                self._answered[event.inbound.spi] = install_inbound(
+                    self.driver, event, self._idle_seconds, initiator=False
+                )
             case QuickModeEstablished():
                 self._install(event)
             case NegotiationFailed():
@@ -237,8 +253,7 @@ class Computer:
     def _install(self, event: QuickModeEstablished) -> None:
         for old in self._pairs.values():
             if old.event.selectors == event.selectors and old.event.remote == event.remote and not old.replaced:
-                old.replaced = True
-                old.expires_at = min(old.expires_at, event.time + OVERLAP_SECONDS)
+                old.retire(self.driver, event.time)
         self._pairs[event.inbound.spi] = install(
             self.driver, event, self._answered.pop(event.inbound.spi, None), self._idle_seconds
         )
@@ -246,8 +261,8 @@ class Computer:
             self.keys.extend(key_records(event))
         suite = suite_of(event.offer)
         parameters = eventlog.quick_mode_parameters(
-            suite.confidentiality.text,
-            suite.integrity.text if suite.integrity else "",
+            suite.cipher.confidentiality.text,
+            suite.integrity_text,
             "",
             event.encapsulation is Encapsulation.TUNNEL,
             event.inbound.spi,
@@ -267,10 +282,6 @@ class Computer:
                 self.driver.acquire_failed(
                     reference, selectors.source.network_address, selectors.destination.network_address
                 )
-        for pair in self._pairs.values():
-            if pair.event.remote == event.remote and pair.event.selectors == selectors:
-                pair.rekeying = False
-                pair.rekey_at = pair.expires_at  # asked once; the hard lifetime ends the pair
         lines = _lines(selectors) if selectors else self._hosts(event.remote)
         if event.reason is FailureReason.CREDENTIALS_UNACCEPTABLE:
             self._audit(545, eventlog.authentication_failed(_peer(event.remote), lines), now)
@@ -321,35 +332,14 @@ class Computer:
 
     def associations(self) -> list[Association]:
         """The SAs of the driver as IP Security Monitor lists them, outbound before inbound."""
-        by_handle = {handle: pair for pair in self._pairs.values() for handle in (pair.outbound, pair.inbound)}
-        sas = sorted(self.driver.sas(), key=lambda sa: (sa.direction != "out", sa.handle))
-        return [self._association(sa, by_handle[sa.handle]) for sa in sas if sa.handle in by_handle]
-
-    def _association(self, sa: SaInfo, pair: Pair) -> Association:
-        event = pair.event
-        active = self.agent.active
-        policy = active.policy if active else None
-        item = self._filters()[event.reference]
-        suite = suite_of(event.offer)
-        hmac = f",{suite.integrity.text}" if suite.integrity else ""
-        return Association(
-            policy_name=policy.name if policy else "",
-            security=f"ESP[{suite.confidentiality.text}{hmac}]",
-            filter_name=item.name,
-            source_address=_address(sa.inner_source),
-            destination_address=_address(sa.inner_destination),
-            protocol=sa.inner_protocol,
-            source_port=sa.source_port,
-            destination_port=sa.destination_port,
-            tunnel_endpoint=str(sa.destination) if sa.mode == "tunnel" else None,
-            direction="outbound" if sa.direction == "out" else "inbound",
-            spi=sa.spi,
-            peer=event.remote,
-            bytes=sa.bytes,
-            packets=sa.packets,
-            soft=False,
-            established=event.time,
-        )
+        times = {handle: pair.event.time for pair in self._pairs.values() for handle in (pair.outbound, pair.inbound)}
+        policy = self.agent.active.policy if self.agent.active else None
+        names = {number: item.name for number, item in enumerate(self._filters())}
+        return [
+            association(sa, policy.name if policy else "", names.get(sa.filter, ""), times.get(sa.handle))
+            for sa in sorted(self.driver.sas(), key=lambda sa: (sa.direction != "out", sa.handle))
+            if sa.handle not in self._answered.values()
+        ]
 
     def _filters(self) -> tuple[DriverFilter, ...]:
         return self.agent.active.filters if self.agent.active else ()
@@ -376,9 +366,3 @@ def _lines(selectors: TrafficSelector) -> str:
     return eventlog.filter_lines(
         selectors.source, selectors.destination, selectors.protocol, selectors.source_port, selectors.destination_port
     )
-
-
-def _address(network: Network | None) -> str:
-    if network is None or network.prefixlen == 0:
-        return "Any"
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from ipsec_core.driver import Upcall, algorithms
+from ipsec_core.computer.suites import Profile, accepted, available, check_profile, suite_for
+from ipsec_core.driver import Upcall
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import (
     Acquire,
-    AuthAlgorithm,
     Encapsulation,
     Encryption,
-    EspTransform,
     Group,
     Hash,
     MainModeOffer,
@@ -31,85 +30,27 @@ from ipsec_core.policy.model import (
     KeyExchangeMethod,
     Policy,
     Rule,
-    SecurityMethod,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """One ESP combination in the words of policy, IKE, driver and Wireshark's SA table."""
-
-    confidentiality: Confidentiality
-    integrity: Integrity | None
-    transform: EspTransform
-    key_bits: int
-    authentication: AuthAlgorithm | None
-    driver_encryption: str
-    driver_integrity: str
-    wireshark_encryption: str
-    wireshark_integrity: str
-
-
-SUITES = (
-    Suite(
-        Confidentiality.TRIPLE_DES,
-        Integrity.SHA1,
-        EspTransform.TRIPLE_DES,
-        0,
-        AuthAlgorithm.HMAC_SHA1,
-        "3DES-CBC",
-        "HMAC-SHA1-96",
-        "TripleDES-CBC [RFC2451]",
-        "HMAC-SHA-1-96 [RFC2404]",
-    ),
-    Suite(
-        Confidentiality.AES_128_GCM,
-        None,
-        EspTransform.AES_GCM_16,
-        128,
-        None,
-        "AES-128-GCM",
-        "none",
-        "AES-GCM with 16 octet ICV [RFC4106]",
-        "NULL",
-    ),
-)
-
-_BY_POLICY = {(suite.confidentiality, suite.integrity): suite for suite in SUITES}
-_BY_OFFER = {(suite.transform, suite.key_bits, suite.authentication): suite for suite in SUITES}
 _ENCRYPTION = {Confidentiality.DES: Encryption.DES_CBC, Confidentiality.TRIPLE_DES: Encryption.TRIPLE_DES_CBC}
 _HASH = {Integrity.MD5: Hash.MD5, Integrity.SHA1: Hash.SHA1}
 ENCRYPTION_WORDS = {number: item.text for item, number in _ENCRYPTION.items()}
 HASH_WORDS = {number: item.text for item, number in _HASH.items()}
 
 
-def suite_of(offer: QuickModeOffer) -> Suite:
-    """The suite that a Quick Mode has chosen; only offers of `SUITES` are ever made or accepted."""
-    return _BY_OFFER[offer.transform, offer.key_bits, offer.integrity]
-
-
-def _available() -> frozenset[str]:
-    return frozenset(item.name for item in algorithms() if item.backends)
-
-
 def _quick_mode_offers(rule: Rule) -> tuple[QuickModeOffer, ...]:
     mode = Encapsulation.TRANSPORT if rule.tunnel_endpoint is None else Encapsulation.TUNNEL
-    available = _available()
     offers = []
     for method in rule.filter_action.methods:
-        suite = (
-            None
-            if method.ah or not method.confidentiality
-            else _BY_POLICY.get((method.confidentiality, method.integrity))
-        )
-        if suite is None or not {suite.driver_encryption, suite.driver_integrity} <= available:
+        suite = suite_for(method)
+        if suite is None or not available(suite):
             continue
         offers.append(
             QuickModeOffer(
-                suite.transform,
-                suite.authentication,
+                suite.cipher.transform,
+                suite.mac.esp if suite.mac else None,
                 mode,
-                key_bits=suite.key_bits,
+                key_bits=suite.cipher.key_bits,
                 lifetime_seconds=method.lifetime_seconds,
                 lifetime_kilobytes=method.lifetime_kilobytes,
             )
@@ -130,11 +71,12 @@ class PolicyView:
     """A computer's active policy as its IKE engine sees it (the protocol `ike.IkePolicy`).
 
     `references` numbers the driver filters; the number names a filter towards the driver and the engine. Raises
-    PolicyError when a rule negotiates but none of its security methods or authentication methods can be carried out
-    here.
+    PolicyError when the policy offers what the computer's profile does not have, or a rule negotiates but none of its
+    security methods or authentication methods can be carried out here.
     """
 
-    def __init__(self, policy: Policy, filters: tuple[DriverFilter, ...]) -> None:
+    def __init__(self, policy: Policy, filters: tuple[DriverFilter, ...], profile: Profile) -> None:
+        check_profile(policy, profile)
         self.policy = policy
         self.filters = filters
         self._main_mode_offers = tuple(_main_mode_offer(policy, method) for method in policy.key_exchange.methods)
@@ -148,7 +90,7 @@ class PolicyView:
             if not offers:
                 methods = ", ".join(str(method) for method in rule.filter_action.methods)
                 raise PolicyError(
-                    f"{where}: no security method can be carried out ({methods}); accepted: {_accepted()}"
+                    f"{where}: no security method can be carried out ({methods}); accepted: {accepted(profile)}"
                 )
             group = max((offer.group for offer in self._main_mode_offers), key=int)
             if rule.filter_action.pfs:
@@ -217,7 +159,3 @@ def _contains(item: DriverFilter, selectors: TrafficSelector) -> bool:
         and item.source_port in (0, selectors.source_port)
         and item.destination_port in (0, selectors.destination_port)
     )
-
-
-def _accepted() -> str:
-    return ", ".join(SecurityMethod(s.confidentiality, s.integrity).algorithms for s in SUITES)

@@ -95,7 +95,7 @@ KNOWN_VALUES = (
     _dword(IPSEC_KEY, "CacheSize", 64, 1024, "KB", minimum=64),
     _dword(IPSEC_KEY, "SAHashSize", 64, 1024, "KB", minimum=64),
     _dword(IPSEC_KEY, "EnableOffload", 1, 1),
-    _dword(IPSEC_KEY, "NoDefaultExempt", 0, 1, source="KB 254728"),
+    _dword(IPSEC_KEY, "NoDefaultExempt", 0, 3, source="KB 254728, KB 811832"),
     _dword(POLICY_AGENT_KEY, "Debug", 0, 1, restart="service"),
     KnownValue(POLICY_AGENT_KEY, "Log", RegistryType.REG_SZ, "ipsecpa.log", 0, 0, "file name", "service", "KB 257225"),
     _dword(OAKLEY_KEY, "EnableLogging", 0, 1, restart="service"),

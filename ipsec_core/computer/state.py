@@ -52,7 +52,7 @@ class Association:
     """A security association as IP Security Monitor lists it; a soft one has security "None" and SPI 0.
 
     Addresses are text (a host or a subnet), port and protocol 0 are any, `tunnel_endpoint` is None in transport mode,
-    `established` is in seconds. `bytes` and `packets` are those it carried.
+    `established` is in seconds, None where no negotiation made it. `bytes` and `packets` are those it carried.
     """
 
     policy_name: str
@@ -70,7 +70,7 @@ class Association:
     bytes: int
     packets: int
     soft: bool
-    established: float
+    established: float | None
 
 
 _ASSOCIATION_COLUMNS = tuple(field.name for field in fields(Association))

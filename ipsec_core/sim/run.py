@@ -101,6 +101,7 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
             computer.name,
             computer.address,
             computer.policy,
+            profile=computer.profile,
             audit=computer.audit,
             registry=computer.registry,
             hold_packets=computer.hold_packets,

@@ -9,6 +9,7 @@ traffic = "office.pcap"             # or a table, see Traffic
 [computers.ALICE]
 address = "10.0.0.1"
 policy = "Lab"                      # name of a policy below
+profile = "windows-2000"            # or "modern": algorithms that Windows 2000 does not have
 audit = { logon_events = ["success", "failure"] }
 registry = { CacheSize = 128 }
 
@@ -33,6 +34,7 @@ from typing import TypeVar
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.registry import known_value
 from ipsec_core.computer.state import State
+from ipsec_core.computer.suites import PROFILES, check_profile, profile_of
 from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
@@ -47,11 +49,12 @@ _TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
 
 @dataclass(frozen=True, slots=True)
 class ComputerScenario:
-    """A computer: its address, its policy (None: no policy assigned), audit policy, registry values by name."""
+    """A computer: its address, policy (None: no policy assigned), profile, audit policy, registry values by name."""
 
     name: str
     address: IPv4Address
     policy: Policy | None
+    profile: str
     audit: AuditPolicy
     registry: dict[str, object]
     hold_packets: int
@@ -231,12 +234,18 @@ def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> Compu
         policy = policies[wanted]
     else:
         table.take("policy", str, "")
+    profile = profile_of(table.choice("profile", "windows-2000", PROFILES))
+    if policy is not None:
+        try:
+            check_profile(policy, profile)
+        except PolicyError as error:
+            raise ScenarioError(f"{table.at('policy')}: {error}") from None
     audit = AuditPolicy.from_table(table.take("audit", dict, {}), table.at("audit"))
     registry = table.take("registry", dict, {})
     _check_registry(registry, table.at("registry"))
     hold = table.number("hold_packets", 64, 1, 4096)
     table.end()
-    return ComputerScenario(name, address, policy, audit, registry, hold)
+    return ComputerScenario(name, address, policy, profile, audit, registry, hold)
 
 
 def _check_registry(values: dict[str, object], where: str) -> None:

@@ -166,7 +166,8 @@ def _association_lines(associations: Sequence[Association]) -> Iterator[str]:
         yield f"        {item.direction.capitalize()} {item.source_address} to {item.destination_address}"
         yield f"        SPI : {item.spi} ({item.spi:#010x})  Peer : {item.peer}"
         yield f"        Security : {item.security}  Protocol : {protocol_text(item.protocol)}"
-        yield f"        Bytes : {item.bytes}  Packets : {item.packets}  Established : {item.established:.6f} s"
+        established = "" if item.established is None else f"  Established : {item.established:.6f} s"
+        yield f"        Bytes : {item.bytes}  Packets : {item.packets}{established}"
 
 
 def _policy_lines(policy: Policy) -> Iterator[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
-from ipsec_core.computer.associations import OVERLAP_SECONDS
+from ipsec_core.computer.associations import OVERLAP_SECONDS, soft_seconds
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.state import State
@@ -39,7 +40,13 @@ class Pair:
     """Two computers; `settle` carries packets until nobody has any, a millisecond a packet."""
 
     def __init__(
-        self, a: Policy | None, b: Policy | None, *, audit: dict[str, object] | None = None, key_log: bool = False
+        self,
+        a: Policy | None,
+        b: Policy | None,
+        *,
+        audit: dict[str, object] | None = None,
+        key_log: bool = False,
+        **options: Any,
     ) -> None:
         self.now = 0.0
         table = AUDITED if audit is None else audit
@@ -51,6 +58,7 @@ class Pair:
                 seed=name.encode(),
                 audit=AuditPolicy.from_table(table, "audit"),
                 key_log=key_log,
+                **{"profile": "modern", **options},
             )
             for name, address, given in (("ALICE", A, a), ("BOB", B, b))
         )
@@ -199,32 +207,138 @@ def test_rekey_by_bytes_loses_nothing_and_sends_nothing_in_clear() -> None:
     assert counters["expirations"] == 0
 
 
-def test_rekey_by_time_and_the_old_pair_lives_on_for_a_while() -> None:
-    pair = Pair(policy("ESP[AES-128-GCM]:100000k/600s"), policy("ESP[AES-128-GCM]:100000k/600s"))
+def established(pair: Pair) -> float:
+    """When ALICE's newest pair came to be."""
+    times = [sa.established for sa in pair.a.associations()]
+    return max(time for time in times if time is not None)
+
+
+@pytest.mark.parametrize(("lifetime", "soft"), [(600, 600 - 45), (300, 300 - 45), (200, 170), (20, 17)])
+def test_rekey_by_time_and_the_old_pair_lives_on_for_a_while(lifetime: int, soft: int) -> None:
+    """No more than 45 s and no more than 15 % of the time are left when the initiator asks for the next pair.
+
+    The hard lifetime ends the old pair, since that is sooner than the overlap would.
+    """
+    method = f"ESP[AES-128-GCM]:100000k/{lifetime}s"
+    pair = Pair(policy(method), policy(method))
     pair.send(10)
-    for minute in range(1, 9):
-        pair.until(60.0 * minute)
+    first = established(pair)
+    for share in range(1, 5):
+        pair.until(first + soft * share / 5)
         pair.send(10)
-    assert len(pair.a.associations()) == 2
-    pair.until(0.85 * 600 + 1)
-    assert pair.a.counters()["oakley_quick_modes"] == 2
-    assert len(pair.a.associations()) == 4
-    pair.until(0.85 * 600 + OVERLAP_SECONDS + 2)
+    pair.until(first + soft - 0.001)
     assert len(pair.a.associations()) == len(pair.b.associations()) == 2
-    assert pair.audits(pair.a).count(542) == 1
+    pair.until(first + soft)
+    assert pair.a.counters()["oakley_quick_modes"] == pair.b.counters()["oakley_quick_modes"] == 2
+    assert len(pair.a.associations()) == len(pair.b.associations()) == 4
+    second = established(pair)
+    assert first + soft < second < first + soft + 10 * STEP
+    packet = pair.send(30)
+    assert pair.delivered[-1] == packet
+    assert [sa.packets for sa in pair.a.associations()][:2] == [5, 1], "the new SA is used at once"
+    pair.until(first + lifetime - 10 * STEP)
+    assert len(pair.a.associations()) == len(pair.b.associations()) == 4
+    pair.until(first + lifetime + 10 * STEP)
+    for computer in (pair.a, pair.b):
+        assert len(computer.associations()) == 2
+        assert pair.audits(computer).count(542) == 1
+    assert pair.a.counters()["oakley_quick_modes"] == 2, "a retired pair asks for no successor"
 
 
-def test_a_pair_without_traffic_ends_after_saidletime_on_both_sides() -> None:
-    pair = Pair(policy(), policy())
+def test_after_a_rekey_by_bytes_the_old_pair_is_retired_in_60_seconds() -> None:
+    pair = Pair(policy("ESP[3DES,SHA1]:100k/3600s"), policy("ESP[3DES,SHA1]:100k/3600s"))
+    packets = [pair.send(1000, number=number) for number in range(1, 90)]
+    assert pair.delivered == packets
+    assert pair.a.counters()["oakley_quick_modes"] == 2
+    second = established(pair)
+    pair.until(second + OVERLAP_SECONDS - 0.001)
+    assert len(pair.a.associations()) == len(pair.b.associations()) == 4
+    pair.until(second + OVERLAP_SECONDS + 10 * STEP)
+    assert len(pair.a.associations()) == len(pair.b.associations()) == 2
+    assert pair.audits(pair.a).count(542) == pair.audits(pair.b).count(542) == 1
+    assert pair.send(10) == pair.delivered[-1]
+    for computer in (pair.a, pair.b):
+        counters = computer.counters()
+        assert (counters["oakley_quick_modes"], counters["key_deletions"], counters["bad_spi_packets"]) == (2, 2, 0)
+
+
+def test_the_thresholds() -> None:
+    """The other end asks later, and only where a pair is still without a successor."""
+    assert (soft_seconds(3600, initiator=True), soft_seconds(3600, initiator=False)) == (3555, 3576)
+    assert soft_seconds(200, initiator=True) == pytest.approx(170)
+    assert soft_seconds(200, initiator=False) == pytest.approx(184)
+    for lifetime in (1, 5, 300, 172_799):
+        assert 0 < soft_seconds(lifetime, initiator=True) < soft_seconds(lifetime, initiator=False) < lifetime
+
+
+@pytest.mark.parametrize("sender", ["a", "b"])
+def test_the_other_end_asks_if_the_initiator_does_not(sender: str) -> None:
+    pair = Pair(policy("ESP[3DES,SHA1]:100000k/250s"), policy("ESP[3DES,SHA1]:100000k/250s"))
+    pair.send(10, getattr(pair, sender))
+    initiator, responder = (pair.a, pair.b) if sender == "a" else (pair.b, pair.a)
+    first = established(pair)
+    # The initiator does nothing when its own soft limit passes.
+    initiator._rekey = lambda now, sas: None  # type: ignore[method-assign]
+    pair.until(first + 229)
+    assert initiator.counters()["rekeys"] == 2
+    assert initiator.counters()["oakley_quick_modes"] == 1
+    pair.until(first + 250 * 0.92 + 1)
+    assert responder.counters()["rekeys"] == 1, "the negotiation is over before the other SA asks"
+    assert initiator.counters()["oakley_quick_modes"] == responder.counters()["oakley_quick_modes"] == 2
+    assert pair.clear == []
+
+
+def test_the_hard_lifetime_ends_a_pair_without_successor() -> None:
+    pair = Pair(policy("ESP[3DES,SHA1]:100000k/250s"), policy("ESP[3DES,SHA1]:100000k/250s"))
     pair.send(10)
-    pair.until(299.0)
-    assert len(pair.a.associations()) == 2
-    pair.until(610.0)
+    first = established(pair)
+    silent = [pair.a.datagram, pair.b.datagram]
+    pair.a.datagram = pair.b.datagram = lambda now, packet: None  # type: ignore[method-assign]
+    pair.until(first + 249.9)
+    assert len(pair.a.associations()) == len(pair.b.associations()) == 2
+    pair.until(first + 250.1)
     assert pair.a.associations() == pair.b.associations() == []
-    assert 542 in pair.audits(pair.a)
-    assert 542 in pair.audits(pair.b)
+    for computer in (pair.a, pair.b):
+        assert computer.driver.sas() == []
+        assert pair.audits(computer).count(542) == 1
+        assert computer.counters()["expirations"] > 0
+    pair.until(400)
+    assert 547 in pair.audits(pair.a)
+    pair.a.datagram, pair.b.datagram = silent  # type: ignore[method-assign]
+    packet = pair.send(20)
+    assert pair.delivered[-1] == packet
+
+
+@pytest.mark.parametrize("seconds", [300, 450, 3000])
+def test_a_pair_without_traffic_ends_after_saidletime_on_both_sides(seconds: int) -> None:
+    pair = Pair(policy(), policy(), registry={"SAIdleTime": seconds})
+    pair.send(10)
+    pair.until(100.0)
+    last = pair.send(10)
+    at = pair.now
+    assert pair.delivered[-1] == last
+    pair.until(at + seconds - 0.001)
+    assert len(pair.a.associations()) == len(pair.b.associations()) == 2
+    pair.until(at + seconds + 2 * STEP)
+    assert pair.a.associations() == pair.b.associations() == []
+    assert pair.audits(pair.a).count(542) == pair.audits(pair.b).count(542) == 1
+    assert pair.a.counters()["expirations"] == pair.b.counters()["expirations"] == 0
     packet = pair.send(20, number=9)
     assert pair.delivered[-1] == packet
+
+
+def test_traffic_one_way_keeps_both_sas() -> None:
+    """An SA that is idle is not the end of a pair whose other SA is used; it is when that one falls silent as well."""
+    pair = Pair(policy(), policy())
+    for number in range(1, 11):
+        pair.until(200.0 * number)
+        pair.send(10)
+        assert len(pair.a.associations()) == len(pair.b.associations()) == 2
+    assert [sa.packets for sa in pair.a.associations()] == [10, 0]
+    assert pair.a.counters()["idle_expirations"] == pair.b.counters()["idle_expirations"] == 1
+    pair.until(2000.0 + 300.0 + 2 * STEP + 0.1)
+    assert pair.a.associations() == pair.b.associations() == []
+    assert pair.audits(pair.a).count(542) == pair.audits(pair.b).count(542) == 1
 
 
 def test_a_responder_decrypts_before_message_3_was_processed() -> None:
@@ -279,6 +393,6 @@ def test_a_policy_that_cannot_be_carried_out_is_refused(rule: dict[str, object],
         "authentication": [{"preshared_key": "lab"}],
     }
     table = {"name": "Lab", "rules": [base | rule]}
-    computer = Computer("ALICE", IPv4Address(A), policy_from_table(table, "test"), seed=b"x")
+    computer = Computer("ALICE", IPv4Address(A), policy_from_table(table, "test"), seed=b"x", profile="modern")
     with pytest.raises(PolicyError, match=message):
         computer.start(0.0)

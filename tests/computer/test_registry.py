@@ -36,7 +36,7 @@ def registry() -> Iterator[Registry]:
         ("CacheSize", 64, 64, 1024),
         ("SAHashSize", 64, 64, 1024),
         ("EnableOffload", 1, 0, 1),
-        ("NoDefaultExempt", 0, 0, 1),
+        ("NoDefaultExempt", 0, 0, 3),
         ("Debug", 0, 0, 1),
         ("EnableLogging", 0, 0, 1),
     ],

@@ -147,7 +147,7 @@ class Lab:
         source = frames if isinstance(frames, Path) else write_pcap(folder / "traffic.pcap", frames)
         self.path = folder / "link.pcapng"
         self.world = World(**{"seed": 7, **world})
-        options = {"audit": None, "hold_packets": 64, **(computer or {})}
+        options = {"audit": None, "hold_packets": 64, "profile": "modern", **(computer or {})}
         self.alice: Computer = self.world.computer("ALICE", A, alice, **options)
         self.bob: Computer = self.world.computer("BOB", B, bob, **options)
         self.world.link(self.alice, self.bob, **(link or {}))
