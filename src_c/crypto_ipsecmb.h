@@ -31,6 +31,7 @@ struct ipc_mb_engine {
     IMB_MGR *manager;
     struct ipc_mb_gcm gcm[3]; /* AES-128, -192, -256 */
     struct gcm_context_data context;
+    IMB_JOB jobs[IPC_MB_TOGETHER]; /* of the calls that take all of them at once */
 };
 
 /* Every key begins so. */

@@ -150,6 +150,13 @@ static void job_mac(IMB_JOB *job, const struct mac *mac, const struct lanes_key 
     job->auth_tag_output_len_in_bytes = mac->icv_length;
 }
 
+/* What the library takes in one call for all packets, without a queue in between. */
+static int at_once(const struct cipher *cipher, const struct mac *mac) {
+    return cipher->mode == IMB_CIPHER_CBC &&
+           (mac->algorithm == IMB_AUTH_HMAC_SHA_1 || mac->algorithm == IMB_AUTH_HMAC_SHA_256 ||
+            mac->algorithm == IMB_AUTH_HMAC_SHA_384 || mac->algorithm == IMB_AUTH_HMAC_SHA_512);
+}
+
 static void encrypt(struct ipc_mb_engine *engine, const struct ipc_crypto_suite *suite,
                     struct ipc_crypto_op *ops, unsigned count) {
     const struct cipher *cipher = &ciphers[suite->encryption];
@@ -160,11 +167,12 @@ static void encrypt(struct ipc_mb_engine *engine, const struct ipc_crypto_suite 
             ops[i].ok = 1;
         return;
     }
+    const int together = at_once(cipher, mac);
     for (unsigned i = 0; i < count; i++) {
         struct ipc_crypto_op *op = &ops[i];
         const struct lanes_key *key = op->key;
         const uint8_t *schedule = key->bytes + IPC_HMAC_STATES * mac->state_length, *iv = zero_iv;
-        IMB_JOB *job = IMB_GET_NEXT_JOB(engine->manager);
+        IMB_JOB *job = together ? &engine->jobs[i] : IMB_GET_NEXT_JOB(engine->manager);
         job->chain_order = IMB_ORDER_CIPHER_HASH;
         job->src = op->aad;
         if (cipher->iv_length && !cipher->chained) {
@@ -176,9 +184,15 @@ static void encrypt(struct ipc_mb_engine *engine, const struct ipc_crypto_suite 
         if (esn) ipc_store_high(op->text + op->text_length, op->sequence_high);
         job_mac(job, mac, key, op, op->icv, esn);
         op->ok = 1;
-        IMB_SUBMIT_JOB_NOCHECK(engine->manager);
+        if (!together) IMB_SUBMIT_JOB_NOCHECK(engine->manager);
     }
-    ipc_mb_finish(engine->manager);
+    if (together) {
+        IMB_SUBMIT_CIPHER_BURST_NOCHECK(engine->manager, engine->jobs, count, cipher->mode, IMB_DIR_ENCRYPT,
+                                        cipher->key_length);
+        IMB_SUBMIT_HASH_BURST_NOCHECK(engine->manager, engine->jobs, count, mac->algorithm);
+    } else {
+        ipc_mb_finish(engine->manager);
+    }
 }
 
 static void verify(struct ipc_mb_engine *engine, const struct mac *mac, unsigned esn,
