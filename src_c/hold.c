@@ -110,7 +110,8 @@ void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *c) {
     for (uint32_t i = 0; i < IPC_PENDING_MAX; i++) {
         struct ipc_pending *p = &d->pending[i];
         if (!p->used || p->reference != c->filter) continue;
-        int covers = c->mode == IPC_TUNNEL ||
+        /* A tunnel's packets wait together, whatever their flow. */
+        int covers = c->mode == IPC_TUNNEL || ipc_address_is_none(p->source) ||
                      (ipc_address_in(p->source, c->inner_source, c->inner_source_mask) &&
                       ipc_address_in(p->destination, c->inner_destination, c->inner_destination_mask));
         if (!covers) continue;

@@ -3,6 +3,7 @@
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport INFINITY, nextafter
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -650,7 +651,12 @@ cdef class Driver:
         self.enter()
         cdef uint64_t next_one = _c.ipc_driver_tick(self.c, moment)
         self.leave()
-        return None if next_one == 0xffffffffffffffff else next_one / 1e9
+        if next_one == 0xffffffffffffffff:
+            return None
+        cdef double then = next_one / 1e9
+        while <uint64_t>(then * 1e9 + 0.5) < next_one:  # rounded down: who comes at this time would come too early
+            then = nextafter(then, INFINITY)
+        return then
 
     def delete_sa(self, handle):
         """Deletes an SA; its keys are wiped. A handle of an SA that is gone raises DriverError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -132,6 +133,19 @@ def test_tick_of_nothing() -> None:
     assert driver.tick(1e9) is None, "no limits"
     with pytest.raises(DriverError, match="is not a time"):
         driver.tick(-1.0)
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6, 1e7, 1.7e9])
+def test_at_the_moment_that_tick_named_something_is_due(start: float) -> None:
+    """Seconds are rounded to nanoseconds; never so that the caller comes too early and is sent away for no time."""
+    rng = random.Random(start)
+    for _ in range(200):
+        driver, now = Driver(), start + rng.random() * 1000
+        driver.add_sa(soft("out", created=now, idle_seconds=rng.random() * 300 + 1))
+        then = driver.tick(now)
+        assert then is not None
+        driver.tick(then)
+        assert kinds(driver) == ["IDLE"]
 
 
 def test_tick_before_the_moment_is_early() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from driver_kit import (
     udp,
 )
 
-from ipsec_core import Action, Driver, Filter, SecurityAssociation, Status
+from ipsec_core import Action, Burst, Driver, Filter, SecurityAssociation, Status
 from ipsec_core.errors import DriverError
 
 SOFT, HELD, REFUSED, PASSED = Status.SOFT, Status.HELD, Status.SHOULD_BE_SECURED, Status.PASSED_THROUGH
@@ -81,8 +82,6 @@ def test_deletion_brings_back_what_was_before(direction: Any) -> None:
 
 
 def test_what_waited_goes_in_clear() -> None:
-    from ipsec_core import Burst
-
     driver = negotiating("out")
     assert statuses(driver, "out", [PACKET, PACKET]) == [HELD] * 2
     assert kinds(driver) == ["ACQUIRE"]
@@ -92,6 +91,18 @@ def test_what_waited_goes_in_clear() -> None:
     driver.outbound(burst, 1.0)
     assert burst.packets() == [PACKET] * 2
     assert kinds(driver) == []
+
+
+def test_what_waited_for_a_tunnel_goes_in_clear() -> None:
+    """Its packets wait for the filter and not for a pair of hosts."""
+    driver = Driver()
+    driver.set_filters([Filter(1, "out", Action.NEGOTIATE, tunnel=IPv4Address("192.0.2.2"))])
+    assert statuses(driver, "out", [PACKET]) == [HELD]
+    driver.add_sa(soft("out", inner_source=network(f"{A}/32"), inner_destination=network(f"{B}/32")))
+    burst = Burst(8)
+    assert driver.release(burst) == 1
+    assert driver.outbound(burst) == 1
+    assert burst.packets() == [PACKET]
 
 
 @pytest.mark.parametrize(("action", "before"), [(Action.NEGOTIATE, REFUSED), (Action.PASSTHROUGH, PASSED)])

@@ -6,7 +6,20 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from driver_kit import ENCRYPTIONS, GATEWAY_A, GATEWAY_B, MODES, changed, ip, receiver, run, twin
+from driver_kit import (
+    ENCRYPTIONS,
+    GATEWAY_A,
+    GATEWAY_B,
+    MODES,
+    changed,
+    ip,
+    of_family,
+    opening,
+    oracle,
+    receiver,
+    run,
+    twin,
+)
 from esp_oracle import ICV
 
 from ipsec_core import Burst, Driver, Status
@@ -177,3 +190,30 @@ def test_wrong_trailers_under_a_good_icv(encryption: str, mode: Any, backend: st
 def test_tunnel_with_something_else_than_a_packet_inside(inner: bytes) -> None:
     packet = outer("tunnel", twin(mode="tunnel").body(1, bytes(8), inner, 4))
     assert run(receiver(mode="tunnel"), "in", [packet])[0][0] == Status.NOT_DECRYPTED
+
+
+@pytest.mark.parametrize("name", ["ah-sha1", "ah-sha256", "ah-gmac"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", [4, 6])
+def test_every_bit_of_ah(name: str, mode: Any, family: int, backend: str) -> None:
+    """What routers change may change (RFC 4302 3.3.3.1); nothing else passes."""
+    clear = of_family(family, b"every bit")
+    packet = oracle(name, mode, family).seal(clear, 1)
+    if family == 4:
+        mutable = {*range(8, 16), 48, 49, *range(64, 72), *range(80, 96)}  # TOS, flags without MF, TTL, checksum
+    else:
+        mutable = {*range(4, 32), *range(56, 64)}  # traffic class, flow label, hop limit
+    driver = opening(name, mode, family, driver={"backend": backend})
+    for bit in set(range(8 * len(packet))) - mutable:
+        ((status, _),) = run(driver, "in", [flip(packet, bit)])
+        assert status not in (Status.PROTECTED, Status.NOT_DECRYPTED), bit
+    inside = driver.status_counters("in")["NOT_AUTHENTICATED"]
+    header = 20 if family == 4 else 40
+    assert inside > 8 * (len(packet) - header - 4 - 12), "all but next header, lengths, SPI and number 0"
+    assert driver.counters()["packets_not_authenticated"] == inside
+    assert driver.sas()[0].sequence == 0
+    for bit in mutable:
+        driver = opening(name, mode, family, driver={"backend": backend})
+        ((status, opened),) = run(driver, "in", [flip(packet, bit)])
+        assert status is Status.PROTECTED, bit
+        assert opened == clear if mode == "tunnel" else opened[-len(b"every bit") :] == b"every bit"
