@@ -53,15 +53,14 @@ static int hide_ipv6(uint8_t *p, uint32_t header) {
     p[7] = 0; /* hop limit */
     uint8_t protocol = p[6];
     for (uint32_t at = IPC_IPV6_HEADER; at < header;) {
-        /* The second byte of a Fragment header is no length (RFC 8200 4.5). */
-        uint32_t size = protocol == IPC_PROTO_FRAGMENT ? 8 : 8 + p[at + 1] * 8u;
+        uint32_t size = 8 + p[at + 1] * 8u;
         if (size > header - at) return 0;
         if (protocol == IPC_PROTO_HOP_BY_HOP || protocol == IPC_PROTO_DESTINATION) {
             if (!hide_options(p + at, size)) return 0;
         } else if (protocol == IPC_PROTO_ROUTING) {
             /* Hops to go: only type 0 says how the header ends up, and that is history (RFC 5095). */
             if (p[at + 3] != 0) return 0;
-        } else if (protocol != IPC_PROTO_FRAGMENT) {
+        } else {
             return 0;
         }
         protocol = p[at];

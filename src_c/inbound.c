@@ -137,7 +137,11 @@ static enum ipc_status classify_slow(ipc_driver *d, struct ipc_burst *b, uint32_
         case IPC_PARSE_MALFORMED: return IPC_MALFORMED;
         default: break;
         }
-        if (!(flow.rest & IPC_MARK_FRAGMENT) || !carries_ipsec(d, ipc_protocol(flow.rest))) break;
+        /* A Fragment header goes first, even that of a whole packet (RFC 8200 4.5): AH never sees one (RFC
+         * 4302 appendix A2). */
+        if ((!(flow.rest & IPC_MARK_FRAGMENT) && !layout.fragment) ||
+            !carries_ipsec(d, ipc_protocol(flow.rest)))
+            break;
         enum ipc_status status = ipc_reassemble(d, b, i);
         if (status != IPC_PROTECTED) return status;
         d->rebuilt = i;

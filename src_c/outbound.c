@@ -17,11 +17,21 @@ struct tally {
     unsigned special; /* packets that are not done once they are encrypted */
 };
 
+/* ATOMIC: a whole packet with a Fragment header (RFC 6946) in front of the place for IPsec. */
+enum { WHOLE, PIECE = IPC_MARK_FRAGMENT, ATOMIC };
+
 /* The host's packet as the loop needs it. */
 struct place {
     uint32_t header, next; /* see struct ipc_layout */
     uint8_t fragment;
 };
+
+static struct place place_of(const struct ipc_layout *layout, uint64_t rest) {
+    uint8_t fragment = rest & IPC_MARK_FRAGMENT                                 ? PIECE
+                       : layout->fragment && layout->fragment <= layout->header ? ATOMIC
+                                                                                : WHOLE;
+    return (struct place){layout->header, layout->next, fragment};
+}
 
 /* RFC 2401 6.1: whether the packet with this SA's headers around it may be fragmented. */
 static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet) {
@@ -149,7 +159,10 @@ encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, cons
     uint8_t *packet = ipc_burst_packet(b, i);
     uint32_t length = b->length[i];
     uint32_t outside = outer_header ? 0 : place->header;
-    if (IPC_UNLIKELY(!outer_header && place->fragment)) return IPC_FRAGMENT;
+    /* AH does not go behind a Fragment header, which the receiver takes off before it looks at the ICV. */
+    if (IPC_UNLIKELY(!outer_header && place->fragment) &&
+        (place->fragment == PIECE || sa->service == IPC_SERVICE_AH))
+        return IPC_FRAGMENT;
     uint32_t carried = length - outside;
     uint32_t pad = (0u - (carried + IPC_ESP_TRAILER)) & sa->pad_mask;
     uint32_t back = ah ? 0 : pad + IPC_ESP_TRAILER + sa->icv_length;
@@ -238,7 +251,7 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
         case IPC_PARSE_MALFORMED: return IPC_MALFORMED;
         default: break;
         }
-        place = (struct place){layout.header, layout.next, flow.rest & IPC_MARK_FRAGMENT};
+        place = place_of(&layout, flow.rest);
         decision = ipc_decide(d, IPC_OUTBOUND, &flow);
     }
     b->filter[i] = decision.filter;
@@ -266,7 +279,7 @@ static enum ipc_status next_sa(ipc_driver *d, struct ipc_burst *b, uint32_t i, u
     if (!ipc_sa_valid(d, outer)) return IPC_EXPIRED;
     if (ipc_parse(ipc_burst_packet(b, i), &b->length[i], &flow, &layout) != IPC_PARSE_OK)
         return IPC_MALFORMED;
-    struct place place = {layout.header, layout.next, flow.rest & IPC_MARK_FRAGMENT};
+    struct place place = place_of(&layout, flow.rest);
     return encapsulate_any(d, b, i, IPC_SA_INDEX(outer), &place, tally);
 }
 

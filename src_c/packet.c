@@ -25,6 +25,7 @@ enum ipc_parse ipc_parse_ipv6(const uint8_t *p, uint32_t *length, struct ipc_flo
     int outside = 1, later = 0; /* outside: still in front of the place for IPsec */
     layout->header = at;
     layout->next = next;
+    layout->fragment = 0;
     for (unsigned n = 0; !later; n++) {
         uint8_t protocol = p[next];
         if (protocol != IPC_PROTO_HOP_BY_HOP && protocol != IPC_PROTO_ROUTING &&
@@ -37,6 +38,7 @@ enum ipc_parse ipc_parse_ipv6(const uint8_t *p, uint32_t *length, struct ipc_flo
         if (protocol == IPC_PROTO_FRAGMENT) {
             if (ipc_load16(p + at + 2) & 0xfff9) marks |= IPC_MARK_FRAGMENT; /* RFC 6946: else it is whole */
             later = (ipc_load16(p + at + 2) & 0xfff8) != 0;
+            layout->fragment = at + size;
         }
         next = at;
         at += size;
@@ -67,6 +69,7 @@ enum ipc_parse ipc_parse(const uint8_t *p, uint32_t *length, struct ipc_flow *fl
     if (parsed != IPC_PARSE_OK) return parsed;
     layout->next = layout->upper_next = 9;
     layout->upper = layout->header;
+    layout->fragment = 0;
     flow->family = 4;
     flow->source = ipc_address_of_ipv4((uint32_t)(words.addresses >> 32));
     flow->destination = ipc_address_of_ipv4((uint32_t)words.addresses);

@@ -112,6 +112,7 @@ enum ipc_parse { IPC_PARSE_OK, IPC_PARSE_NOT_IP, IPC_PARSE_MALFORMED };
 struct ipc_layout {
     uint32_t header, next;
     uint32_t upper, upper_next;
+    uint32_t fragment; /* IPv6: end of a Fragment header, be the packet whole (RFC 6946) or not; 0: none */
 };
 
 /* Of a packet whose version is 4: checks the header against the buffer and cuts link padding off `*length`.

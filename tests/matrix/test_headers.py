@@ -45,26 +45,71 @@ PACKETS = {
 }
 
 
+def without_fragment(packet: bytes) -> bytes:
+    """RFC 8200 4.5: a whole packet with a Fragment header is processed as if it had none."""
+    if packet[0] >> 4 == 4:
+        return packet
+    at, next_at = 40, 6
+    while packet[next_at] in (HOP_BY_HOP, DESTINATION, ROUTING):
+        next_at, at = at, at + 8 + packet[at + 1] * 8
+    if packet[next_at] != FRAGMENT or at >= place(packet)[0]:
+        return packet  # none, or IPsec goes in front of it
+    header = bytearray(packet[:at])
+    header[next_at] = packet[at]
+    struct.pack_into("!H", header, 4, len(packet) - 40 - 8)
+    return bytes(header) + packet[at + 8 :]
+
+
+def with_fragment(packet: bytes) -> bytes:
+    """The opposite: the header goes where fragmentation puts it, behind what every router reads."""
+    at, next_at = 40, 6
+    while packet[next_at] in (HOP_BY_HOP, ROUTING) or (packet[next_at] == DESTINATION and packet[at] == ROUTING):
+        next_at, at = at, at + 8 + packet[at + 1] * 8
+    header = bytearray(packet[:at])
+    inserted = bytes((header[next_at],)) + CONTENTS[FRAGMENT]
+    header[next_at] = FRAGMENT
+    struct.pack_into("!H", header, 4, len(packet) - 40 + 8)
+    return bytes(header) + inserted + packet[at:]
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=str)
 def test_headers_in_front(suite: Suite, backend: str) -> None:
     """IPsec has its place behind what the way needs (RFC 4303 3.1.1), UDP with it; the oracle agrees."""
     for shape in shapes(suite):
+        transport = shape.mode == "transport"
         driver = sender(suite, shape, backend=backend)
         (handle,) = (sa.handle for sa in driver.sas())
         packets = PACKETS[shape.inner]
+        if suite.protocol == "ah" and transport:
+            refused = [packet for packet in packets if without_fragment(packet) != packet]
+            assert {status for status, _ in run(driver, "out", refused)} == ({Status.FRAGMENT} if refused else set())
+            packets = [packet for packet in packets if packet not in refused]
         results = run(driver, "out", packets)
         for sequence, (packet, (status, sealed)) in enumerate(zip(packets, results, strict=True), 1):
             assert status is Status.PROTECTED
             header = place(packet)[0]
-            outside = header if shape.mode == "transport" else HEADER[shape.outer]
-            at = outside + 8 * shape.udp + (8 if suite.protocol == "esp" else 12)
+            at = (header if transport else HEADER[shape.outer]) + 8 * shape.udp + (8 if suite.protocol == "esp" else 12)
             identification = struct.unpack_from("!H", sealed, 4)[0]
             assert sealed == twin(suite, shape).seal(packet, sequence, sealed[at : at + suite.iv], identification), (
                 shape
             )
             assert len(sealed) - len(packet) == driver.overhead(handle, len(packet), header)
+        wanted = [without_fragment(packet) if transport else packet for packet in packets]
         opened = run(receiver(suite, shape, backend=backend), "in", [sealed for _, sealed in results])
-        assert opened == [(Status.PROTECTED, packet) for packet in packets], shape
+        assert opened == [(Status.PROTECTED, packet) for packet in wanted], shape
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=str)
+def test_protected_packets_with_a_fragment_header(suite: Suite, backend: str) -> None:
+    """RFC 6946: put there on the way out, after IPsec; the receiver takes it off in front of IPsec."""
+    for shape in shapes(suite):
+        if shape.outer == 6:
+            packets = [packet for packet in PACKETS[shape.inner] if without_fragment(packet) == packet]
+            sealed = [packet for _, packet in run(sender(suite, shape, backend=backend), "out", packets)]
+            received = [with_fragment(packet) for packet in sealed]
+            assert [without_fragment(packet) for packet in received] == sealed
+            opened = run(receiver(suite, shape, backend=backend), "in", received)
+            assert opened == [(Status.PROTECTED, packet) for packet in packets], shape
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=str)
