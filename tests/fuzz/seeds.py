@@ -117,7 +117,10 @@ def main(folder: Path) -> None:
         packets = rng.sample(packets, PACKETS)
     fragments = [p for p in packets if len(p) > 7 and (p[6] & 0x3F or p[0] >> 4 == 6)]
     kinds = [bytes([kind]) + rng.randbytes(6) + p[:250] for kind in (1, 2) for p in packets[:: 1 + len(packets) // 100]]
-    joined = [b"".join(bytes([min(len(p), 255), 1]) + p[:255] for p in fragments[i : i + 4]) for i in range(0, len(fragments), 4)]
+    joined = [
+        b"".join(bytes([min(len(p), 255), 1]) + p[:255] for p in fragments[i : i + 4])
+        for i in range(0, len(fragments), 4)
+    ]
     write(folder / "inbound", [scene(rng, packets[i : i + 4]) for i in range(0, len(packets), 4)])
     write(folder / "frag", kinds + [b"\0" + seed for seed in joined])
     write(folder / "icmp", [bytes([mtu]) + given(p) for mtu in (0, 9) for p in packets[:: 1 + len(packets) // 150]])
