@@ -12,10 +12,12 @@ export PIP_NO_INPUT := 1
 
 # For one file or one option: make test PYTEST_ARGS="tests/policy -x"
 PYTEST_ARGS :=
+FUZZ_SECONDS := 60
 
 C_SOURCES := $(shell find src_c -name '*.[ch]')
 BUILD_SOURCES := $(C_SOURCES) $(shell find ipsec_core -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 PYTHON_SOURCES := $(shell find ipsec_core -name '*.py' -o -name '*.pyi')
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 # The first of these that is Python 3.11 or newer and can make a virtual environment. Looked up when used: packages may bring it.
 find-python = $(shell for python in python3.11 python3; do \
@@ -56,12 +58,17 @@ test-sanitize: .venv-sanitize/.built ## Run the tests against a build with Addre
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    .venv-sanitize/bin/pytest -m "not interop" --capture=sys -p no:cacheprovider $(PYTEST_ARGS)
 
+.PHONY: fuzz
+fuzz: $(FUZZ_TARGETS) ## Fuzz the data plane with libFuzzer, ASan and UBSan for FUZZ_SECONDS (60) in all
+	.venv/bin/python tests/fuzz/seeds.py build/fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) .venv/bin/python tests/fuzz/run.py build/fuzz
+
 .PHONY: lint
 lint: .venv/.packages-build-test .venv/.tools ## Check format and types: ruff, mypy --strict, clang-format
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	clang-format --dry-run -Werror $(C_SOURCES)
+	clang-format --dry-run -Werror $(C_SOURCES) $(wildcard tests/fuzz/*.[ch])
 
 .PHONY: bench
 bench: .venv/.tools ## Measure everything against its peer, side by side (dpdk-dev adds DPDK)
@@ -117,3 +124,17 @@ endef
 	DIST_EXTRA_CONFIG=.venv-sanitize/setup.cfg IPSEC_CORE_SANITIZE=1 \
 	    .venv-sanitize/bin/pip install -q --no-build-isolation .
 	@touch $@
+
+# The library for fuzzing, instrumented, without the programs that only measure; and the targets on it.
+FUZZ_FLAGS := -std=c11 -Wall -Wextra -Wshadow -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+    -fno-sanitize-recover=undefined -D_GNU_SOURCE -DIPC_HAVE_OPENSSL -DIPC_HAVE_IPSECMB
+
+build/fuzz/libipsec_core.a: $(C_SOURCES) | .venv/.packages-build-fuzz .venv/bin/python
+	rm -rf $(@D)/objects && mkdir -p $(@D)/objects
+	cd $(@D)/objects && clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -I$(CURDIR)/src_c -I$(CURDIR)/src_c/include -c \
+	    $(abspath $(filter-out src_c/peer% src_c/bench%,$(wildcard src_c/*.c)))
+	ar rcs $@ $(@D)/objects/*.o
+
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(wildcard tests/fuzz/*.h) build/fuzz/libipsec_core.a
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -Isrc_c -Isrc_c/include $< build/fuzz/libipsec_core.a \
+	    -lIPSec_MB -lcrypto -lpcap -o $@

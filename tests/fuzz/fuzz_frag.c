@@ -1,21 +1,11 @@
 /*
- * libFuzzer target for fragments and the messages of path MTU discovery. The first byte chooses: fragments of
- * both families in any order with any content (overlaps, truncations) into a small table; one packet that is
- * split and joined again in any order, which must give the packet back; or a packet and a message about it.
- *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc_c/include tests/fuzz/fuzz_frag.c src_c/frag.c
- * src_c/reassembly.c src_c/icmp.c -o fuzz_frag
+ * libFuzzer target for fragments. The first byte chooses: fragments of both families in any order with any
+ * content (overlaps, truncations) into a small table; or one packet that is split and joined again in any
+ * order, which must give the packet back.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "ipsec_core/frag.h"
-#include "ipsec_core/icmp.h"
+#include "kit.h"
 
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition)) abort();                                                                           \
-    } while (0)
 #define LONGEST (40 + 65535)
 #define PIECES  1400 /* of 65535 bytes with an MTU of 68 */
 
@@ -24,19 +14,6 @@ static unsigned sum(const uint8_t *p, uint32_t length) {
     for (uint32_t i = 0; i < length; i++)
         total = total * 31 + p[i];
     return total;
-}
-
-/* A copy of its own: reading beyond it is seen. */
-static uint8_t *copy_of(const uint8_t *data, uint32_t length) {
-    uint8_t *copy = malloc(length ? length : 1);
-    CHECK(copy);
-    memcpy(copy, data, length);
-    return copy;
-}
-
-static void put16(uint8_t *p, uint32_t value) {
-    p[0] = (uint8_t)(value >> 8);
-    p[1] = (uint8_t)value;
 }
 
 struct pieces {
@@ -110,7 +87,7 @@ static int ignore(void *context, const uint8_t *fragment, uint32_t length) {
 }
 
 /* Mostly well-formed, of few datagrams. The first byte says what of it. */
-static void make_likely(uint8_t *fragment, uint32_t length) {
+static void make_fragment(uint8_t *fragment, uint32_t length) {
     if (!length || fragment[0] & 8) return;
     if (fragment[0] & 16 && length >= 20) {
         fragment[0] = 0x40 | (fragment[0] & 7);
@@ -162,7 +139,7 @@ static void any_fragments(const uint8_t *data, size_t size) {
         size -= 2;
         if (length > size) length = (uint32_t)size;
         uint8_t *fragment = copy_of(data, length);
-        make_likely(fragment, length);
+        make_fragment(fragment, length);
         const uint8_t *datagram;
         uint32_t datagram_length;
         if (ipc_reassembler_input(table, fragment, length, now, &datagram, &datagram_length) == 1) {
@@ -182,65 +159,12 @@ static void any_fragments(const uint8_t *data, size_t size) {
     ipc_reassembler_destroy(table);
 }
 
-/* Puts the checksum of an ICMP message right that the data have changed from its rest (the MTU) on. */
-static void change_message(uint8_t *ip, uint32_t length, const uint8_t *data, size_t size) {
-    uint32_t header = ip[0] >> 4 == 6 ? 40 : 20, total = header == 40 ? 58 + length - header : 0;
-    uint8_t *message = ip + header;
-    for (uint32_t i = 4; i < length - header && i < size; i++)
-        message[i] = data[i];
-    message[2] = message[3] = 0;
-    for (uint32_t i = header == 40 ? 8 : header; i < length; i++)
-        total += i % 2 ? ip[i] : (uint32_t)ip[i] << 8;
-    while (total >> 16)
-        total = (total & 0xffff) + (total >> 16);
-    put16(message + 2, ~total);
-}
-
-/* Any packet, and the message about it, which its sender must understand or find to be of no concern. */
-static void messages(const uint8_t *data, size_t size) {
-    static uint8_t large[2000];
-    if (size < 40) return;
-    struct ipc_path_mtu found;
-    uint8_t *any = copy_of(data, (uint32_t)size);
-    (void)ipc_icmp_path_mtu(any, (uint32_t)size, &found);
-    free(any);
-
-    uint32_t mtu = (uint32_t)data[0] << 3 | data[1];
-    for (size_t i = 0; i < sizeof large; i++)
-        large[i] = data[i < size ? i : i % size];
-    int six = data[0] & 1;
-    large[0] = (uint8_t)(six ? 0x60 : 0x40 | (large[0] & 15));
-    put16(large + (six ? 4 : 2), sizeof large - (six ? 40 : 0));
-    ipc_address router = six ? (ipc_address){1, 2} : ipc_address_of_ipv4(3);
-    uint8_t *out = malloc(IPC_ICMP_MAX), *message;
-    CHECK(out);
-    int code = ipc_icmp_too_big(large, sizeof large, mtu, router, out, IPC_ICMP_MAX);
-    if (code > 0) {
-        uint32_t length = (uint32_t)code;
-        message = copy_of(out, length);
-        code = ipc_icmp_path_mtu(message, length, &found);
-        CHECK(code == 0 || code == IPC_E(NOT_FOUND) || (six && code == IPC_E(FORMAT)));
-        if (code == 0) {
-            CHECK(found.mtu >= mtu && found.mtu < sizeof large);
-            CHECK(ipc_address_equal(found.router, router));
-            CHECK(found.protocol == 50 || found.protocol == 51 || found.protocol == 17);
-        }
-        change_message(message, length, data, size);
-        code = ipc_icmp_path_mtu(message, length, &found);
-        CHECK(code == 0 || code == IPC_E(NOT_FOUND) || code == IPC_E(FORMAT));
-        if (code == 0) CHECK(found.mtu >= (six ? 1280 : 68));
-        free(message);
-    }
-    free(out);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
     switch (data[0] & 3) {
-    case 0: any_fragments(data + 1, size - 1); break;
     case 1: split_and_join(data + 1, size - 1, 4); break;
     case 2: split_and_join(data + 1, size - 1, 6); break;
-    default: messages(data + 1, size - 1); break;
+    default: any_fragments(data + 1, size - 1); break;
     }
     return 0;
 }

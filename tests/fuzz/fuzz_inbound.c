@@ -132,7 +132,7 @@ struct pieces {
 static int load_piece(void *context, const uint8_t *fragment, uint32_t length) {
     struct pieces *p = context;
     struct note note = *p->note;
-    note.piece = 1;
+    note.uncertain = 1;
     note.clear = copy_of(note.clear, note.clear_length);
     load(p->r, IPC_INBOUND, fragment, length, note);
     return 0;
@@ -168,18 +168,22 @@ static void send(struct run *r, uint32_t step, uint8_t *clear, uint32_t length) 
     CHECK(ipc_burst_add(r->single, clear, length, r->now) == 0);
     (void)ipc_outbound(r->peer, r->single);
     if (ipc_status_verdict(r->single->status[0]) != IPC_VERDICT_PASS) return;
-    uint8_t *packet = ipc_burst_packet(r->single, 0);
+    struct note note = {0};
     uint32_t sealed = r->single->length[0];
+    /* Copies: the peer opens packets of a burst that must be flushed first. */
+    uint8_t *packet = copy_of(ipc_burst_packet(r->single, 0), sealed), *again = copy_of(packet, sealed);
     if (r->single->status[0] != IPC_PROTECTED) {
-        load(r, IPC_INBOUND, packet, sealed, (struct note){0});
-        return;
+        load(r, IPC_INBOUND, packet, sealed, note);
+    } else {
+        note.clear = clear;
+        note.clear_length = length;
+        receive(r, step, packet, sealed, note);
+        note.again = !(step & (DAMAGE | SPLIT));
+        note.uncertain = !note.again;
+        if (step & TWICE) receive(r, 0, again, sealed, note);
     }
-    struct note note = {.clear = clear, .clear_length = length};
-    uint8_t *copy = copy_of(packet, sealed);
-    receive(r, step, packet, sealed, note);
-    note.again = 1;
-    if (step & TWICE) receive(r, 0, copy, sealed, note);
-    free(copy);
+    free(packet);
+    free(again);
 }
 
 static void release(struct run *r) {
@@ -187,8 +191,6 @@ static void release(struct run *r) {
     if (r->burst->count) flush(r);
     r->direction = IPC_OUTBOUND;
     uint32_t count = ipc_release(r->fast, r->burst, r->now);
-    struct ipc_counters fast;
-    ipc_driver_counters(r->fast, &fast);
     CHECK(count == ipc_release(r->slow, r->twin, r->now) && r->burst->count == r->twin->count);
     for (uint32_t i = 0; i < r->burst->count; i++) {
         note.given_length = r->burst->length[i];

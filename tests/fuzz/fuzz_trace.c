@@ -1,24 +1,12 @@
 /*
  * libFuzzer target for captures (Linux: the file is one in memory). Loads, maps all of 10/8 and the busiest
  * pair with rewriting and reassembly, reads every byte, and counts every frame.
- *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc_c/include tests/fuzz/fuzz_trace.c src_c/trace.c
- * src_c/trace_map.c \ src_c/reassembly.c -lpcap -o fuzz_trace
  */
-#define _GNU_SOURCE
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "ipsec_core/trace.h"
-
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition)) abort();                                                                           \
-    } while (0)
+#include "kit.h"
 
 static void map_and_read(ipc_trace *t) {
     struct ipc_conversation pair = {0};

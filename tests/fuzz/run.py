@@ -1,0 +1,51 @@
+"""`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built with the seeds of FOLDER/TARGET, two at a time,
+FUZZ_SECONDS (60) of wall time in all. One line a target; findings end up in FOLDER, and the exit status is 1 then."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# Shares of the time of two processors: the data plane as a whole gets one of them.
+SHARES = {"inbound": 4, "frag": 1, "trace": 1, "icmp": 1, "matcher": 1}
+LONGEST = {"inbound": 4096, "frag": 4096, "trace": 32768, "icmp": 2048, "matcher": 2048}
+
+
+def fuzz(folder: Path, target: str, seconds: int) -> bool:
+    """Whether the target ran to its end without a finding."""
+    corpus, log = folder / "corpus" / target, folder / f"{target}.log"
+    corpus.mkdir(parents=True, exist_ok=True)
+    command = [f"{folder}/fuzz_{target}", str(corpus), f"{folder}/{target}", f"-max_len={LONGEST[target]}"]
+    command += [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-verbosity=1"]
+    command += [f"-artifact_prefix={folder}/{target}-"]
+    with log.open("wb") as out:
+        status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+    text = log.read_text(errors="replace")
+    done = re.search(r"^Done (\d+) runs in (\d+) second", text, re.MULTILINE)
+    covered = re.findall(r"cov: (\d+)", text)
+    figures = (
+        f"{int(done[1]):9} runs, {covered[-1] if covered else 0:>5} edges, {done[2]:>4} s" if done else "ended early"
+    )
+    print(f"fuzz_{target:8} {figures}" + ("" if status == 0 else f"  FOUND SOMETHING, see {log}"), flush=True)
+    if status:
+        found = re.search(r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer).*$", text, re.MULTILINE)
+        unit = re.search(r"Test unit written to (\S+)", text)
+        print(
+            f"    {found[0] if found else text[-500:]}\n    again: {command[0]} {unit[1] if unit else ''}", flush=True
+        )
+    return status == 0
+
+
+def main(folder: Path) -> int:
+    seconds = int(os.environ.get("FUZZ_SECONDS") or 60)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(fuzz, folder, t, max(1, seconds * share // 4)) for t, share in SHARES.items()]
+        return 0 if all(run.result() for run in runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
