@@ -101,6 +101,7 @@ setup(
         [
             extension("ipsec_core.driver._core"),
             extension("ipsec_core.driver._nic"),
+            extension("ipsec_core.driver._path"),
             extension("ipsec_core.driver._peer"),
             extension("ipsec_core.sim._world"),
         ],

@@ -56,7 +56,8 @@ int ipc_burst_fragment(const struct ipc_burst *in, uint32_t *next, struct ipc_bu
     uint32_t before = out->count;
     for (; *next < in->count; ++*next) {
         p.index = *next;
-        if (ipc_status_verdict(in->status[p.index]) == IPC_VERDICT_PASS &&
+        uint8_t status = in->status[p.index];
+        if ((status == IPC_UNPROCESSED || ipc_status_verdict(status) == IPC_VERDICT_PASS) &&
             !put_packet(&p, mtu, identification))
             break;
     }

@@ -4,8 +4,9 @@
  */
 #include "internal.h"
 
-#define AHEAD   4u
-#define SCRATCH 20u /* bytes past the trailer that building it and an ESN may write */
+#define AHEAD        4u
+#define IPV6_MIN_MTU 1280u /* RFC 8200 5 */
+#define SCRATCH      20u   /* bytes past the trailer that building it and an ESN may write */
 
 /* Pad bytes are 1, 2, 3, ... (RFC 2406 2.4). */
 static const uint8_t padding[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
@@ -33,10 +34,13 @@ static struct place place_of(const struct ipc_layout *layout, uint64_t rest) {
     return (struct place){layout->header, layout->next, fragment};
 }
 
-/* RFC 2401 6.1: whether the packet with this SA's headers around it may be fragmented. */
-static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet) {
+/* RFC 2401 6.1: whether the packet with this SA's headers around it may be fragmented. The source of an IPv6
+ * packet cannot be told to send less than 1280 bytes, which we have to carry somehow (RFC 2473 7.1, RFC 4213
+ * 3.2.2). */
+static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet, uint32_t length) {
     if (sa->outer_header && sa->df != IPC_DF_COPY) return sa->df == IPC_DF_SET;
-    return packet[0] >> 4 == 6 || (packet[6] & IPC_FRAGMENT_DF >> 8);
+    if (packet[0] >> 4 == 6) return length > IPV6_MIN_MTU;
+    return packet[6] & IPC_FRAGMENT_DF >> 8;
 }
 
 /* Takes the next sequence number and the packet's bytes from the SA, or says why not. Numbers never wrap (RFC
@@ -62,6 +66,7 @@ static inline void outer_ipv4(ipc_driver *d, const struct ipc_sa_hot *sa, uint8_
     uint32_t tos = v4 ? inner[1] : (uint32_t)(ipc_load16(inner) >> 4 & 0xff);
     uint32_t df = v4 ? ipc_load16(inner + 6) & IPC_FRAGMENT_DF : IPC_FRAGMENT_DF;
     if (any && sa->df != IPC_DF_COPY) df = sa->df == IPC_DF_SET ? IPC_FRAGMENT_DF : 0;
+    if (any && sa->out.path_mtu && total > sa->out.path_mtu) df = 0; /* what is to be fragmented after all */
     uint32_t id = ++d->packet_id;
     uint32_t sum = sa->out.header_sum + tos + total + id + df;
     sum = (sum & 0xffff) + (sum >> 16);
@@ -170,7 +175,7 @@ encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, cons
     uint32_t room = b->offset[i] - i * b->stride;
     if (IPC_UNLIKELY(room < front || room + length + back + SCRATCH > b->stride || total > IPC_PACKET_MAX))
         return IPC_TOO_BIG;
-    if (any && sa->out.path_mtu && total > sa->out.path_mtu && must_not_fragment(sa, packet))
+    if (any && sa->out.path_mtu && total > sa->out.path_mtu && must_not_fragment(sa, packet, length))
         return IPC_EXCEEDS_MTU;
     enum ipc_status status = reserve(d, sa, index, carried, b->time[i]);
     if (IPC_UNLIKELY(status != IPC_PROTECTED)) return status;

@@ -18,12 +18,22 @@ from ipsec_core.driver._core import (
     overhead,
 )
 from ipsec_core.driver._nic import NIC_CAPABILITIES, NIC_FAULTS, NIC_STATISTICS, Nic, NicCheck, NicTask
+from ipsec_core.driver._path import (
+    icmp_path_mtu,
+    icmp_too_big,
+    learn_path_mtu,
+    shard_of_spi,
+    steer,
+)
+from ipsec_core.driver.pmtu import PathMtuDiscovery
+from ipsec_core.driver.sharding import Outcome, Shards
 from ipsec_core.driver.types import (
     Action,
     Address,
     Algorithm,
     Filter,
     Network,
+    PathMtu,
     SaInfo,
     SecurityAssociation,
     Upcall,
@@ -50,13 +60,22 @@ __all__ = [
     "Nic",
     "NicCheck",
     "NicTask",
+    "Outcome",
+    "PathMtu",
+    "PathMtuDiscovery",
     "SaInfo",
     "SecurityAssociation",
+    "Shards",
     "Status",
     "Upcall",
     "UpcallKind",
     "algorithms",
     "crypto_backends",
+    "icmp_path_mtu",
+    "icmp_too_big",
     "key_bytes",
+    "learn_path_mtu",
     "overhead",
+    "shard_of_spi",
+    "steer",
 ]

@@ -174,6 +174,33 @@ cdef extern from "ipsec_core/driver.h" nogil:
     const char *ipc_counter_rule(unsigned index)
 
 
+cdef extern from "ipsec_core/frag.h" nogil:
+    int ipc_burst_fragment(const ipc_burst *b, uint32_t *next, ipc_burst *out, uint32_t mtu, uint32_t *identification)
+
+
+cdef extern from "ipsec_core/icmp.h" nogil:
+    enum: IPC_ICMP_MAX
+    struct ipc_path_mtu:
+        ipc_address source, destination, router
+        uint32_t spi, mtu
+        uint16_t source_port, destination_port
+        uint8_t protocol
+    int ipc_icmp_too_big(const uint8_t *packet, uint32_t length, uint32_t mtu, ipc_address source, uint8_t *out, uint32_t room)
+    int ipc_icmp_path_mtu(const uint8_t *packet, uint32_t length, ipc_path_mtu *found)
+
+
+cdef extern from "ipsec_core/path_mtu.h" nogil:
+    enum: IPC_PATH_MTU_LEAST
+    uint32_t ipc_sa_clear_mtu(const ipc_driver *d, ipc_sa handle, uint32_t header)
+    uint32_t ipc_learn_path_mtu(ipc_driver *d, const ipc_path_mtu *found, uint32_t least, ipc_sa *handles, uint32_t max)
+    int ipc_burst_too_big(const ipc_driver *d, const ipc_burst *b, uint32_t i, ipc_address source, uint8_t *out, uint32_t room)
+
+
+cdef extern from "ipsec_core/steer.h" nogil:
+    uint32_t ipc_shard_of_spi(uint32_t spi, uint32_t count)
+    uint32_t ipc_steer(const uint8_t *packet, uint32_t length, int direction, int nat_traversal, uint32_t count)
+
+
 cdef extern from "ipsec_core/nic.h" nogil:
     ctypedef struct ipc_nic:
         pass

@@ -20,4 +20,7 @@ cdef class Driver:
 
 cdef int check(int code, str what) except -1
 cdef object ranged(str field, object value, object least, object most)
+cdef _c.ipc_address address(str field, object value) except *
+cdef object address_object(_c.ipc_address a)
+cdef int _direction(object direction) except -1
 cdef object upcall_record(const _c.ipc_upcall *u)

@@ -380,6 +380,32 @@ cdef class Burst:
             raise IndexError(f"burst has {self.c.count} packets")
         return PyBytes_FromStringAndSize(<char *>self.c.arena + self.c.offset[i], self.c.length[i])
 
+    def fragment(self, Burst into not None, mtu, *, start=0, identification=0):
+        """Fills `into` with the packets from index `start` on that pass or are not processed yet, those over `mtu` bytes as fragments.
+
+        Returns (next, identification) for the next call, which goes on where `into` was full: at least one packet further, at
+        `len(burst)` when all are done. `identification` is that of the next IPv6 fragments (RFC 8200 4.5); keep it.
+
+        After IPsec (RFC 2401 6.1, RFC 4301 7): `driver.outbound(b)`, then `b.fragment(out, mtu)`, and `out` goes to the network.
+        Before IPsec, in tunnel mode: `b.fragment(out, driver.clear_mtu(handle))`, then `driver.outbound(out)`; later fragments have
+        no ports, so that the filter and the SA may name none (RFC 4301 7). A packet that may not be fragmented (IPv4 with DF) is
+        in `into` with the verdict EXCEEDS_MTU, and outbound comes to the same verdict when the SA knows its `path_mtu`; one that
+        is broken or has no room MALFORMED or TOO_BIG. `mtu`: 68 to 65535, IPv6 is only fragmented from 1280 on.
+        """
+        cdef uint32_t most = ranged("mtu", mtu, 68, _c.IPC_PACKET_MAX)
+        cdef uint32_t next_one = ranged("start", start, 0, self.c.count)
+        cdef uint32_t number = ranged("identification", identification, 0, 0xffffffff)
+        if into is self:
+            raise DriverError("into: the burst itself; accepted: another one")
+        if self.busy or into.busy:
+            raise DriverError("Burst: in use by a driver in another thread")
+        self.busy = into.busy = True
+        _c.ipc_burst_reset(into.c)
+        with nogil:
+            _c.ipc_burst_fragment(self.c, &next_one, into.c, most, &number)
+        self.busy = into.busy = False
+        return next_one, number
+
 
 cdef object upcall_record(const _c.ipc_upcall *u):
     return Upcall(UpcallKind(u.kind), u.time / 1e9, u.sa, u.filter, address_object(u.peer), address_object(u.source),
@@ -645,6 +671,16 @@ cdef class Driver:
         length = ranged("length", length, 0, _c.IPC_PACKET_MAX)
         return _c.ipc_sa_overhead(self.c, _handle(handle), length, ranged("header", header, 0, length))
 
+    def clear_mtu(self, handle, header=20):
+        """The longest IP packet (bytes) that an outbound SA and those around it turn into packets that fit their path MTUs; exact.
+
+        `header` as in `overhead`. Shorter packets fit, too. 0: nothing fits. Without a path MTU the limit is 65535 bytes.
+        """
+        header = ranged("header", header, 0, _c.IPC_PACKET_MAX)
+        if self.sa_info(handle).direction != "out":
+            raise DriverError(f"SA handle {handle:#x}: inbound; accepted: an outbound SA")
+        return _c.ipc_sa_clear_mtu(self.c, _handle(handle), header)
+
     def tick(self, double now):
         """Looks after lifetimes in seconds and idle timers; returns when to call again (seconds), None: nothing is due."""
         cdef uint64_t moment = nanoseconds(now)
@@ -677,7 +713,7 @@ cdef class Driver:
                       network_object(s.config.family, s.config.inner_destination, s.config.inner_destination_mask), s.config.protocol,
                       s.config.source_port, s.config.destination_port, ENCRYPTION_NAMES[s.config.encryption],
                       INTEGRITY_NAMES[s.config.integrity], s.backend.decode(), s.config.filter, s.packets, s.bytes,
-                      s.sequence, s.dropped, s.lost, s.last / 1e9, bool(s.expired), bool(s.offloaded))
+                      s.sequence, s.dropped, s.lost, s.last / 1e9, bool(s.expired), bool(s.offloaded), s.config.path_mtu)
 
     def sas(self):
         """SaInfo of all SAs, in the order of their indices."""

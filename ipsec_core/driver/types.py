@@ -112,6 +112,7 @@ class SaInfo:
     `sequence` is the last number used, or the right edge of the replay window; `last` the time of the last packet (or
     of the creation) in seconds. Addresses are None where a soft SA has none, selectors None: any address of either
     family. `offloaded`: it is on the NIC (its packets that the NIC cannot take are still done by `backend`).
+    `path_mtu` of an outbound SA in bytes, 0: not known.
     """
 
     handle: int
@@ -139,6 +140,7 @@ class SaInfo:
     last: float
     expired: bool
     offloaded: bool
+    path_mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,24 @@ class Upcall:
     protocol: int
     source_port: int
     destination_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """What an ICMP message says about an IPsec packet of ours (RFC 1191, RFC 4443 3.2, RFC 2401 6.1.2).
+
+    `source` and `destination` of our packet, `router` who says so, `protocol` 50 (ESP), 51 (AH) or 17 (ESP in UDP, with
+    the ports). `spi` 0: the message does not reach so far. `mtu` in bytes, not under 68 (IPv4) or 1280 (IPv6).
+    """
+
+    source: Address
+    destination: Address
+    router: Address
+    protocol: int
+    spi: int
+    source_port: int
+    destination_port: int
+    mtu: int
 
 
 @dataclass(frozen=True, slots=True)

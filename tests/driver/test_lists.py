@@ -6,10 +6,11 @@ import ast
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import ipsec_core
 from ipsec_core import Driver, Status
-from ipsec_core.driver import COUNTER_RULES, COUNTERS, PASSES, STATUS_TEXT, _core
+from ipsec_core.driver import COUNTER_RULES, COUNTERS, PASSES, STATUS_TEXT, _core, _path
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "src_c" / "include" / "ipsec_core"
@@ -26,8 +27,19 @@ def entries(header: str, macro: str) -> list[tuple[str, ...]]:
     return [tuple(re.sub(r'^"|"$|"\s+"', "", part) for part in entry) for entry in parts]
 
 
-def stub() -> ast.Module:
-    return ast.parse(Path(_core.__file__).with_name("_core.pyi").read_text())
+def stub(module: ModuleType = _core) -> ast.Module:
+    name = module.__name__.rpartition(".")[2]
+    return ast.parse(Path(str(module.__file__)).with_name(f"{name}.pyi").read_text())
+
+
+def declared_names(module: ModuleType) -> set[str]:
+    names = set()
+    for node in stub(module).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names
 
 
 def public(names: object) -> set[str]:
@@ -73,13 +85,8 @@ def test_stub_has_the_names_of_the_module() -> None:
     modules = {"hashlib", "os", "warnings", "np", "IntEnum", "IPv4Address", "IPv4Network", "IPv6Address", "IPv6Network"}
     modules |= {"ip_address", "DriverError", "SecurityWarning"}
     modules |= {"Action", "Algorithm", "SaInfo", "Upcall", "UpcallKind"}
-    declared = set()
-    for node in stub().body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            declared.add(node.target.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            declared.add(node.name)
-    assert declared == public(dir(_core)) - modules
+    assert declared_names(_core) == public(dir(_core)) - modules
+    assert declared_names(_path) == public(dir(_path)) - {"np", "PathMtu"}
 
 
 def test_stub_has_the_members_of_the_classes() -> None:
@@ -92,9 +99,9 @@ def test_stub_has_the_members_of_the_classes() -> None:
 
 def test_stub_has_the_parameters_of_the_functions() -> None:
     """Cython embeds the signature in the first line of the docstring."""
-    for owner in [_core, _core.Burst, _core.Driver]:
-        body = stub().body
-        if owner is not _core:
+    for owner in [_core, _path, _core.Burst, _core.Driver]:
+        body = stub(_path if owner is _path else _core).body
+        if owner not in (_core, _path):
             (body,) = [n.body for n in body if isinstance(n, ast.ClassDef) and n.name == owner.__name__]
         for node in body:
             if not isinstance(node, ast.FunctionDef) or node.name.startswith("__") or node.decorator_list:

@@ -59,7 +59,14 @@ static void aim(const struct ipc_crypto_suite *suite, const void *key, unsigned 
         unsigned char *p = arena + i * 2048, *text = p + 8 + cipher->iv_length + mac->iv_length;
         unsigned length = 16 * (1 + i % 90);
         unsigned char *icv = suite->ah ? text : text + length;
-        ops[i] = (struct ipc_crypto_op){key, p, p + 8, text, icv, icv, length, i, 0};
+        ops[i] = (struct ipc_crypto_op){.key = key,
+                                        .aad = p,
+                                        .iv = p + 8,
+                                        .text = text,
+                                        .icv = icv,
+                                        .received = icv,
+                                        .text_length = length,
+                                        .sequence_high = i};
         if (suite->ah) ops[i].received = p + 1800;
         icv[0] ^= wrong;
     }

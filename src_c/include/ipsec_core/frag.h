@@ -36,12 +36,12 @@ int ipc_fragment6(const uint8_t *packet, uint32_t length, uint32_t mtu, uint32_t
                   ipc_fragment_emit emit, void *context);
 
 /*
- * Adds the packets of `in` from index `*next` on whose verdict is PASS to `out`, those longer than `mtu`
- * (at least 68) as fragments: IPv4 without DF, and IPv6 (only what this computer is the source of may be
- * split, as tunnel packets are), whose `*identification` is then counted up. Each piece has time, status, SA
- * and filter of its packet. Stops before the packet whose pieces `out` has no room for. `*next` becomes the
- * index of the first packet that was not looked at: in->count when all are done. Returns how many `out` got
- * more, or IPC_E(INVALID) for the mtu.
+ * Adds the packets of `in` from index `*next` on whose verdict is PASS, or that are UNPROCESSED, to `out`,
+ * those longer than `mtu` (at least 68) as fragments: IPv4 without DF, and IPv6 (only what this computer is
+ * the source of may be split, as tunnel packets are), whose `*identification` is then counted up. Each piece
+ * has time, status, SA and filter of its packet. Stops before the packet whose pieces `out` has no room for.
+ * `*next` becomes the index of the first packet that was not looked at: in->count when all are done. Returns
+ * how many `out` got more, or IPC_E(INVALID) for the mtu.
  *
  * A packet that cannot go on takes one slot with a verdict of DROP, cut to the length of a slot of `out`:
  * EXCEEDS_MTU (IPv4 with DF, IPv6 that is a fragment or when the mtu is under 1280, not IP), MALFORMED (bad
