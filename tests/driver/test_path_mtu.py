@@ -19,7 +19,7 @@ DF = 0x4000
 @pytest.mark.parametrize("family", [4, 6])
 def test_to_the_byte(name: str, mode: Any, family: int) -> None:
     """IPv4 with DF, and IPv6, which has no other way."""
-    packet = ip(bytes(1001), fragment=DF) if family == 4 else ip6(bytes(1001))
+    packet = ip(bytes(1401), fragment=DF) if family == 4 else ip6(bytes(1401))
     driver = protecting(name, mode, family)
     handle = driver.sas()[0].handle
     wire = len(packet) + driver.overhead(handle, len(packet), 20 if family == 4 else 40)
@@ -49,9 +49,17 @@ def test_df_of_a_tunnel(inner: int, df: Any, clear: int, marked: int) -> None:
     found = [int.from_bytes(wire[6:8], "big") for wire in wires]
     assert found == [clear if inner == 4 else marked, marked]
     assert {wire[12:16] for wire in wires} == {bytes(map(int, GATEWAY_A.split(".")))}
-    driver.set_path_mtu(driver.sas()[0].handle, 100)
-    large = [ip(bytes(200)), ip(bytes(200), fragment=DF)] if inner == 4 else [ip6(bytes(200))] * 2
+    driver.set_path_mtu(driver.sas()[0].handle, 1300)
+    large = [ip(bytes(1300)), ip(bytes(1300), fragment=DF)] if inner == 4 else [ip6(bytes(1300))] * 2
     assert statuses(driver, "out", large) == [EXCEEDS if bits else GOOD for bits in found]
+
+
+@pytest.mark.parametrize("df", ["copy", "set"])
+def test_the_least_that_ipv6_carries_goes_whole(df: Any) -> None:
+    """Its source cannot be told to send less than 1280 bytes (RFC 8200 5, RFC 2473 7.1); only the SA may refuse it."""
+    driver = protecting(mode="tunnel", df=df, path_mtu=1280)
+    packets = [ip6(bytes(1280 - 40)), ip6(bytes(1281 - 40))]
+    assert statuses(driver, "out", packets) == [GOOD if df == "copy" else EXCEEDS, EXCEEDS]
 
 
 def test_which_values_and_which_sas() -> None:

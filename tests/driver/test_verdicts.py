@@ -279,7 +279,8 @@ def test_any_bytes_get_a_verdict(packets: list[bytes], encryption: str, mode: An
             opened = twin(encryption, mode).open(burst.packet(i))
             assert opened is not None
             assert opened[20:] == packets[i][20 : len(opened)]
-        elif burst.packet(i) != packets[i]:
+        elif status is not Status.NOT_AUTHENTICATED and burst.packet(i) != packets[i]:
+            # A combined mode decrypts and verifies in one pass: what was no packet of ours is left as it came out.
             first, at = (0, 2) if packets[i][0] >> 4 == 4 else (40, 4)
             length = first + int.from_bytes(packets[i][at : at + 2], "big")
             assert burst.packet(i) == packets[i][:length], "only link padding goes"
