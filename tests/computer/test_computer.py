@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.state import State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
-from ipsec_core.driver import Burst, Status
+from ipsec_core.driver import Burst, SecurityAssociation, Status
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
@@ -134,6 +134,78 @@ def test_the_first_packet_arrives_after_the_negotiation(method: str) -> None:
         assert pair.audits(computer) == [541, 541]
     assert {record.spi for record in pair.a.keys} == {record.spi for record in pair.b.keys}
     assert pair.a.ike_keys == pair.b.ike_keys
+
+
+@pytest.mark.parametrize("mac", ["MD5", "SHA1", "SHA256", "SHA384", "SHA512"])
+@pytest.mark.parametrize("cipher", ["NULL", "DES", "3DES", "AES-128-CBC", "AES-192-CTR", "AES-256-CBC"])
+def test_suites_of_two(cipher: str, mac: str) -> None:
+    check_suite(f"ESP[{cipher},{mac}]")
+
+
+@pytest.mark.parametrize("bits", [128, 192, 256])
+@pytest.mark.parametrize("icv", ["", "-12", "-8"])
+def test_combined_suites(bits: int, icv: str) -> None:
+    check_suite(f"ESP[AES-{bits}-GCM{icv}]")
+
+
+def check_suite(method: str) -> None:
+    pair = Pair(policy(method), policy(method))
+    packets = [pair.send(100, number=1), pair.send(1000, pair.b, number=2)]
+    assert pair.delivered == packets
+    assert [sa.security for sa in pair.a.associations()] == [method] * 2
+
+
+def test_listed_sas_are_those_of_the_driver() -> None:
+    """Soft and AH SAs, that no negotiation made here, are listed as well; "None" is the security of a soft one."""
+    pair = Pair(policy(), policy())
+    pair.send(10)
+    driver = pair.a.driver
+    driver.add_sa(SecurityAssociation("out", protocol="none", filter=0))
+    driver.add_sa(
+        SecurityAssociation(
+            "in",
+            protocol="none",
+            filter=1,
+            inner_source=IPv4Network("10.0.0.9"),
+            inner_destination=IPv4Network(A),
+            inner_protocol=6,
+            source_port=80,
+        )
+    )
+    driver.add_sa(
+        SecurityAssociation(
+            "in", 4096, "192.0.2.1", A, integrity="HMAC-MD5-96", integrity_key=bytes(16), protocol="ah", mode="tunnel"
+        )
+    )
+    esp_out, soft_out, esp_in, soft_in, ah = pair.a.associations()
+    assert (esp_out.security, esp_in.security, esp_out.soft, esp_in.soft) == ("ESP[AES-128-GCM]",) * 2 + (False,) * 2
+    assert (soft_out.security, soft_out.soft, soft_out.spi, soft_out.established) == ("None", True, 0, None)
+    assert (soft_out.source_address, soft_out.destination_address, soft_out.peer) == ("Any", "Any", "Any")
+    assert (soft_out.filter_name, soft_out.tunnel_endpoint) == (esp_out.filter_name, None)
+    assert (soft_in.security, soft_in.peer, soft_in.destination_address) == ("None", "10.0.0.9", A)
+    assert (soft_in.protocol, soft_in.source_port) == (6, 80)
+    assert (ah.security, ah.spi, ah.peer, ah.tunnel_endpoint, ah.soft) == ("AH[MD5]", 4096, "192.0.2.1", A, False)
+    state = pair.a.snapshot(pair.now)
+    assert list(state.associations()) == pair.a.associations()
+
+
+@pytest.mark.parametrize(("value", "kerberos", "multicast"), [(0, 0, 0), (1, 1, 0), (2, 0, 1), (3, 1, 1)])
+def test_no_default_exempt(value: int, kerberos: int, multicast: int) -> None:
+    """KB 811832: 1 ends the exemption of Kerberos and RSVP, 2 that of multicast and broadcast, 3 both; IKE stays."""
+    table = {"name": "Block", "rules": [{"filters": [{"source": "me", "destination": "any"}], "action": "block"}]}
+    made = Computer(
+        "A", IPv4Address(A), policy_from_table(table, "test"), seed=b"x", registry={"NoDefaultExempt": value}
+    )
+    made.start(0.0)
+    packets = [
+        bytes(IP(src=A, dst=B) / UDP(sport=88, dport=1024)),
+        bytes(IP(src=A, dst="224.0.0.5") / UDP(sport=1, dport=1)),
+        bytes(IP(src=A, dst=B) / UDP(sport=500, dport=500)),
+        bytes(IP(src=A, dst=B) / UDP(sport=1, dport=1)),
+    ]
+    burst = Burst(4).load(packets)
+    made.driver.outbound(burst)
+    assert [status == Status.BLOCKED for status in burst.status] == [kerberos, multicast, 0, 1]
 
 
 def test_audit_has_the_labels_and_the_spis() -> None:

@@ -10,7 +10,9 @@ import pytest
 from sim_kit import LABS
 
 from ipsec_core.errors import IpsecError
-from ipsec_core.sim.run import Result, simulate
+from ipsec_core.sim._world import Trace
+from ipsec_core.sim.run import Result, build_world, simulate
+from ipsec_core.sim.scenario import load_scenario
 
 SUFFIXES = (".pcap", ".pcapng", ".cap", ".gz")
 
@@ -44,7 +46,20 @@ def outcome(scenario: Path, traffic: Path) -> Result | str:
     return result
 
 
-def check(result: Result) -> None:
+def ipsec_packets(scenario: Path, traffic: Path) -> list[int]:
+    """AH and ESP packets that the capture has for each of the two computers.
+
+    Out of the protection of the two they are IPsec packets to the receiver, of an SA that it does not have (RFC 2401
+    5.2.1).
+    """
+    plan = load_scenario(scenario, traffic)
+    trace = Trace(plan.traffic.file)
+    build_world(plan, trace)
+    frames = [(sender, packet[9]) for _, sender, _, ethertype, packet, _ in trace.frames() if ethertype == 0x800]
+    return [sum(sender != to and protocol in (50, 51) for sender, protocol in frames) for to in range(2)]
+
+
+def check(result: Result, ipsec: list[int]) -> None:
     traffic = result.data["traffic"]
     counts = traffic["capture"]
     assert traffic["packets"] == counts["mapped"]
@@ -61,11 +76,12 @@ def check(result: Result) -> None:
         # All that was encrypted could be decrypted.
         assert computer["ipsec_statistics"]["packets_not_decrypted"] == 0
         assert computer["ipsec_statistics"]["packets_not_authenticated"] == 0
-        assert computer["ipsec_statistics"]["bad_spi_packets"] == 0
+    computers = result.data["computers"].values()
+    assert [computer["ipsec_statistics"]["bad_spi_packets"] for computer in computers] == ipsec
 
 
 def test_whole(captures: Path, scenario: Path) -> None:
-    results = 0
+    results = with_ipsec = 0
     for path in capture_files(captures, 3_000_000):
         found = outcome(scenario, path)
         if isinstance(found, str):
@@ -73,8 +89,11 @@ def test_whole(captures: Path, scenario: Path) -> None:
             assert found.isprintable(), path
         else:
             results += 1
-            check(found)
+            ipsec = ipsec_packets(scenario, path)
+            with_ipsec += any(ipsec)
+            check(found, ipsec)
     assert results > 60
+    assert 10 < with_ipsec < results / 2
 
 
 def test_damaged(captures: Path, scenario: Path, tmp_path: Path) -> None:

@@ -90,6 +90,44 @@ def test_bursts_do_not_matter_with_a_short_queue(lab: Make, queue: int) -> None:
     assert made[0].node(1)["packets_delivered"] > 1000
 
 
+def test_bursts_do_not_matter_to_lifetimes(lab: Make) -> None:
+    """Pairs that are replaced in time, fall idle, and come back; many packets at the moments when that happens."""
+    at = [n * 700 * MS for n in range(400)] + [(280 + 301) * 10**9 + n * 700 * MS for n in range(300)]
+    at = [moment + n * 1000 for moment in at for n in range(5)]
+    frames = [(moment, ethernet(sized(200, back=n % 3 == 0), back=n % 3 == 0)) for n, moment in enumerate(at)]
+    made = [
+        lab(frames, *[policy(methods=["ESP[3DES,SHA1]:100000k/100s"])] * 2, burst=burst, computer=AUDIT)
+        for burst in (1, 7, 256)
+    ]
+    captures = [each.run() for each in made]
+    assert captures[1:] == captures[:1] * 2
+    assert {each.everything for each in made} == {made[0].everything}
+    assert [each.log.events("Security") for each in made[2].world.computers] == [
+        each.log.events("Security") for each in made[0].world.computers
+    ]
+    assert clear(captures[0]) == 0
+    assert [made[0].node(i)["packets_delivered"] for i in range(2)] == [len(at) // 3 + 1, len(at) - len(at) // 3 - 1]
+    for each in made[0].world.computers:
+        counters = each.counters()
+        assert counters["oakley_quick_modes"] >= 8
+        assert counters["bad_spi_packets"] == counters["in_should_be_secured"] == 0
+
+
+def test_an_idle_pair_ends_in_virtual_time(lab: Make) -> None:
+    """KB 257225, SAIdleTime: 300 s after the last packet, on both sides, with an audit each."""
+    frames = [(n * 10**9, ethernet(sized(80))) for n in (0, 1, 500)]
+    method = "ESP[3DES,SHA1]:100000k/3600s"
+    made = lab(frames, policy(methods=[method]), policy(methods=[method]), computer=AUDIT)
+    made.world.run(302)
+    assert [each.associations() for each in made.world.computers] == [[], []]
+    for each in made.world.computers:
+        (ended,) = each.log.events("Security", event_id=542)
+        assert ended.time == pytest.approx(301, abs=0.01)
+    made.world.run()
+    assert made.node(1)["packets_delivered"] == 3
+    assert made.alice.counters()["oakley_quick_modes"] == 2
+
+
 def test_processes_agree(tmp_path: Path) -> None:
     """No order of sets, no address of memory and no clock gets into a result."""
     program = (
