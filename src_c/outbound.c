@@ -36,10 +36,10 @@ static struct place place_of(const struct ipc_layout *layout, uint64_t rest) {
 
 /* RFC 2401 6.1: whether the packet with this SA's headers around it may be fragmented. The source of an IPv6
  * packet cannot be told to send less than 1280 bytes, which we have to carry somehow (RFC 2473 7.1, RFC 4213
- * 3.2.2). */
-static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet, uint32_t length) {
+ * 3.2.2); of an IPv6 packet with an SA around it we are the source. `ours`: it has one. */
+static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet, uint32_t length, int ours) {
     if (sa->outer_header && sa->df != IPC_DF_COPY) return sa->df == IPC_DF_SET;
-    if (packet[0] >> 4 == 6) return length > IPV6_MIN_MTU;
+    if (packet[0] >> 4 == 6) return length > IPV6_MIN_MTU && !ours;
     return packet[6] & IPC_FRAGMENT_DF >> 8;
 }
 
@@ -175,7 +175,8 @@ encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, cons
     uint32_t room = b->offset[i] - i * b->stride;
     if (IPC_UNLIKELY(room < front || room + length + back + SCRATCH > b->stride || total > IPC_PACKET_MAX))
         return IPC_TOO_BIG;
-    if (any && sa->out.path_mtu && total > sa->out.path_mtu && must_not_fragment(sa, packet, length))
+    if (any && sa->out.path_mtu && total > sa->out.path_mtu &&
+        must_not_fragment(sa, packet, length, room < IPC_BURST_HEADROOM))
         return IPC_EXCEEDS_MTU;
     enum ipc_status status = reserve(d, sa, index, carried, b->time[i]);
     if (IPC_UNLIKELY(status != IPC_PROTECTED)) return status;

@@ -82,7 +82,7 @@ uint32_t ipc_learn_path_mtu(ipc_driver *d, const struct ipc_path_mtu *found, uin
 int ipc_burst_too_big(const ipc_driver *d, const struct ipc_burst *b, uint32_t i, ipc_address from,
                       uint8_t *out, uint32_t room) {
     if (i >= b->count || b->status[i] != IPC_EXCEEDS_MTU || b->sa[i] >= d->sa_limit) return IPC_E(INVALID);
-    if (b->offset[i] != i * b->stride + IPC_BURST_HEADROOM) return 0;
+    if (b->offset[i] < i * b->stride + IPC_BURST_HEADROOM) return 0;
     const uint8_t *packet = ipc_burst_packet(b, i);
     uint32_t length = b->length[i];
     struct ipc_flow flow;
