@@ -68,6 +68,11 @@ def plain_packets() -> Iterator[bytes]:
             yield struct.pack(">IHBB", 0x60000000, length, kinds[0], 64) + addresses + headers + payload
 
 
+def capture_of(packets: list[bytes]) -> bytes:
+    records = (struct.pack("<IIII", i, 0, len(p), len(p)) + p for i, p in enumerate(packets))
+    return struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, RAW_IP[1]) + b"".join(records)
+
+
 def given(packet: bytes) -> bytes:
     """As take_packet() of kit.h reads it."""
     return struct.pack(">HB", min(len(packet), 9216), min(len(packet), 255)) + packet[:255]
@@ -107,7 +112,8 @@ def write(folder: Path, seeds: list[bytes]) -> None:
 
 def main(folder: Path) -> None:
     rng = random.Random(257225)
-    packets, captures = list(plain_packets()), []
+    packets = list(plain_packets())
+    captures = [capture_of(packets)]
     root = captures_folder()
     for path in sorted(root.rglob("*.[pc]*ap*")) if root else []:
         if path.stat().st_size <= LONGEST_FILE:
