@@ -266,6 +266,8 @@ static void one_step(struct run *r) {
     }
     uint8_t *packet = take_packet(&r->in, LONGEST, &length);
     int out = (step & 3) == OUT, six = length && packet[0] >> 4 == 6;
+    /* Where a packet fills its slot, what is put around it may not. */
+    if (out && length > r->burst->max_packet) length = r->burst->max_packet;
     if (step & LIKELY)
         make_likely(packet, length, out ? HERE[six] : THERE[six], out ? THERE[six] : HERE[six]);
     if ((step & 3) == IN_SEALED)
