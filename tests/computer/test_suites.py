@@ -174,6 +174,8 @@ def info(**fields: Any) -> SaInfo:
         "lost": 0,
         "last": 0.0,
         "expired": False,
+        "offloaded": False,
+        "path_mtu": 0,
     }
     return SaInfo(**{**plain, **fields})
 
