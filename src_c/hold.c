@@ -16,7 +16,7 @@ int ipc_upcall_next(ipc_driver *d, struct ipc_upcall *upcall) {
     return 1;
 }
 
-void ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_time now) {
+int ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_time now) {
     const struct ipc_sa_ctl *ctl = ipc_ctl(d, sa);
     const struct ipc_sa_config *c = &ctl->config;
     struct ipc_upcall u = {
@@ -31,10 +31,7 @@ void ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_ti
         .protocol = c->protocol,
         .kind = (uint8_t)kind,
     };
-    d->counters.rekeys += kind == IPC_UPCALL_REKEY;
-    d->counters.expirations += kind == IPC_UPCALL_EXPIRED;
-    d->counters.idle_expirations += kind == IPC_UPCALL_IDLE;
-    (void)ipc_upcall_post(d, &u);
+    return ipc_upcall_post(d, &u);
 }
 
 static uint32_t find_pending(const ipc_driver *d, uint32_t reference, ipc_address source,

@@ -94,6 +94,7 @@ struct ipc_sa_ctl {
     uint8_t rekeying;    /* the soft limit was reported */
     uint8_t idle;        /* it was reported idle */
     uint8_t retired;     /* no successor is asked for */
+    uint8_t owed;        /* upcalls that found the ring full: a bit each of enum ipc_upcall_kind */
 };
 
 #define IPC_CHUNK 256u /* SAs allocated together */
@@ -328,7 +329,7 @@ enum ipc_status ipc_hold(ipc_driver *d, uint32_t filter, const struct ipc_flow *
                          uint32_t length, ipc_time now);
 void ipc_hold_ready(ipc_driver *d, const struct ipc_sa_config *config);
 int ipc_upcall_post(ipc_driver *d, const struct ipc_upcall *upcall);
-void ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_time now);
+int ipc_upcall_sa(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t sa, ipc_time now);
 
 /* ah.c: makes the packet ready for its ICV to be computed, mutable fields as the receiver will see them (RFC
  * 2402 3.3.3, RFC 4302 appendix A); 0 when its headers cannot be understood. ipc_ah_restore undoes it. */

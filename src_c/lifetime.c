@@ -25,11 +25,19 @@ void ipc_sa_set_limits(struct ipc_sa_hot *sa, const struct ipc_sa_ctl *ctl) {
         sa->sequence_limit = reported ? last_number(sa) : last_number(sa) - NUMBERS_LEFT;
 }
 
+/* An upcall that finds the ring full is made up for by ipc_driver_tick. */
+static void report(ipc_driver *d, enum ipc_upcall_kind kind, uint32_t index, ipc_time now) {
+    if (ipc_upcall_sa(d, kind, index, now)) return;
+    ipc_ctl(d, index)->owed |= (uint8_t)(1u << kind);
+    if (now < d->next_tick) d->next_tick = now;
+}
+
 static void die(ipc_driver *d, uint32_t index, ipc_time now) {
     struct ipc_sa_hot *sa = ipc_hot(d, index);
     sa->dead = 1;
     sa->byte_limit = 0;
-    ipc_upcall_sa(d, IPC_UPCALL_EXPIRED, index, now);
+    d->counters.expirations++;
+    report(d, IPC_UPCALL_EXPIRED, index, now);
     /* The filters may have an older SA, or must ask for a new one. */
     ipc_cache_invalidate(d);
 }
@@ -39,7 +47,8 @@ static void ask_for_successor(ipc_driver *d, uint32_t index, ipc_time now) {
     if (ctl->rekeying || ctl->retired) return;
     ctl->rekeying = 1;
     ipc_sa_set_limits(ipc_hot(d, index), ctl);
-    ipc_upcall_sa(d, IPC_UPCALL_REKEY, index, now);
+    d->counters.rekeys++;
+    report(d, IPC_UPCALL_REKEY, index, now);
 }
 
 enum ipc_status ipc_sa_limit(ipc_driver *d, uint32_t index, uint64_t bytes, ipc_time now) {
@@ -88,16 +97,32 @@ static ipc_time tick_one(ipc_driver *d, uint32_t index, ipc_time now) {
     }
     if (!ctl->idle) {
         ctl->idle = 1;
-        ipc_upcall_sa(d, IPC_UPCALL_IDLE, index, now);
+        d->counters.idle_expirations++;
+        report(d, IPC_UPCALL_IDLE, index, now);
     }
     return earlier(now + c->idle, sa->time_limit);
+}
+
+/* Reports what an SA is owed; 0: the ring is still full. */
+static int make_up(ipc_driver *d, uint32_t index, ipc_time now) {
+    struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
+    for (unsigned kind = 0; ctl->owed; kind++) {
+        if (!(ctl->owed >> kind & 1)) continue;
+        if (!ipc_upcall_sa(d, (enum ipc_upcall_kind)kind, index, now)) return 0;
+        ctl->owed &= (uint8_t) ~(1u << kind);
+    }
+    return 1;
 }
 
 ipc_time ipc_driver_tick(ipc_driver *d, ipc_time now) {
     if (now < d->next_tick) return d->next_tick;
     ipc_time next = IPC_NEVER;
-    for (uint32_t i = 0; i < d->sa_limit; i++)
-        if (ipc_ctl(d, i)->generation & 1) next = earlier(tick_one(d, i, now), next);
+    for (uint32_t i = 0; i < d->sa_limit; i++) {
+        if (!(ipc_ctl(d, i)->generation & 1)) continue;
+        next = earlier(tick_one(d, i, now), next);
+        /* With the ring full again the caller takes the upcalls out and asks once more. */
+        if (ipc_ctl(d, i)->owed && !make_up(d, i, now)) next = earlier(now ? now : 1, next);
+    }
     d->next_tick = next;
     return next;
 }

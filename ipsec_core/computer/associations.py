@@ -42,6 +42,10 @@ class Pair:
         for handle in (self.inbound, self.outbound):
             driver.retire_sa(handle, now + OVERLAP_SECONDS)
 
+    def used(self, driver: Driver) -> bool:
+        """Whether either SA has carried a packet."""
+        return any(driver.sa_info(handle).packets for handle in (self.inbound, self.outbound))
+
     def idle(self, driver: Driver, now: float, seconds: float) -> bool:
         """Whether neither SA had a packet for so long (KB 257225: SAIdleTime); compared in the driver's nanoseconds."""
         last = max(driver.sa_info(handle).last for handle in (self.inbound, self.outbound))

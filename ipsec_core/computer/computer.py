@@ -197,8 +197,11 @@ class Computer:
             self._engine.delete_child(now, pair.inbound_spi)
 
     def _rekey(self, now: float, pair: Pair) -> None:
-        """Asks for a successor. Both SAs of a pair may want one; the engine negotiates once for the same traffic."""
-        if pair.replaced or self._view is None:
+        """Asks for a successor. Both SAs of a pair may want one; the engine negotiates once for the same traffic.
+
+        A pair that nobody used gets none: where a lifetime is shorter than SAIdleTime it would be replaced for ever.
+        """
+        if pair.replaced or self._view is None or not pair.used(self.driver):
             return
         event = pair.event
         self._engine.acquire(

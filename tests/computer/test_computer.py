@@ -343,6 +343,18 @@ def test_the_thresholds() -> None:
         assert 0 < soft_seconds(lifetime, initiator=True) < soft_seconds(lifetime, initiator=False) < lifetime
 
 
+def test_a_pair_that_nobody_used_gets_no_successor() -> None:
+    """With a lifetime shorter than SAIdleTime idle pairs would otherwise be replaced for ever."""
+    pair = Pair(policy("ESP[3DES,SHA1]:100000k/200s"), policy("ESP[3DES,SHA1]:100000k/200s"))
+    pair.send(10)
+    pair.until(201)
+    assert pair.a.counters()["oakley_quick_modes"] == 2, "the first pair was used"
+    assert len(pair.a.associations()) == 2
+    pair.until(1000)
+    assert pair.a.counters()["oakley_quick_modes"] == 2
+    assert pair.a.associations() == pair.b.associations() == []
+
+
 @pytest.mark.parametrize("sender", ["a", "b"])
 def test_the_other_end_asks_if_the_initiator_does_not(sender: str) -> None:
     pair = Pair(policy("ESP[3DES,SHA1]:100000k/250s"), policy("ESP[3DES,SHA1]:100000k/250s"))
@@ -350,7 +362,7 @@ def test_the_other_end_asks_if_the_initiator_does_not(sender: str) -> None:
     initiator, responder = (pair.a, pair.b) if sender == "a" else (pair.b, pair.a)
     first = established(pair)
     # The initiator does nothing when its own soft limit passes.
-    initiator._rekey = lambda now, sas: None  # type: ignore[method-assign]
+    initiator._rekey = lambda now, pair: None  # type: ignore[method-assign]
     pair.until(first + 229)
     assert initiator.counters()["rekeys"] == 2
     assert initiator.counters()["oakley_quick_modes"] == 1

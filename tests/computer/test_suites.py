@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from itertools import product
 from typing import Any
 
 import pytest
@@ -184,8 +183,8 @@ def test_security_of_all_suites_is_that_of_the_policy() -> None:
     for suite in SUITES:
         sa = info(encryption=suite.cipher.driver, integrity=suite.driver_integrity)
         assert security(sa) == method_of(suite).algorithms
-    for cipher, mac in product(("NULL",), MACS):
-        assert security(info(protocol="ah", encryption=cipher, integrity=mac.driver)) == f"AH[{mac.integrity.text}]"
+    for mac in MACS:
+        assert security(info(protocol="ah", integrity=mac.driver)) == f"AH[{mac.integrity.text}]"
     assert security(info(protocol="none")) == "None"
     assert security(info(encryption="ChaCha20-Poly1305")) == "ESP[ChaCha20-Poly1305]"
     assert security(info(integrity="AES-128-GMAC")) == "ESP[NULL,AES-128-GMAC]"

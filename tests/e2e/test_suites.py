@@ -16,8 +16,14 @@ from ipsec_core.sim.run import simulate
 UDP_HEX, QUICK_MODE, TRUE = "0x11", "32", ("1", "True")
 # IANA, isakmp-registry: ESP transform identifiers (by the end of the name), authentication algorithms.
 TRANSFORMS = {
-    "3DES": "3", "DES": "2", "NULL": "11", "CBC": "12", "CTR": "13",
-    "GCM-8": "18", "GCM-12": "19", "GCM": "20",
+    "3DES": "3",
+    "DES": "2",
+    "NULL": "11",
+    "CBC": "12",
+    "CTR": "13",
+    "GCM-8": "18",
+    "GCM-12": "19",
+    "GCM": "20",
 }
 HMACS = {"MD5": "1", "SHA1": "2", "SHA256": "5", "SHA384": "6", "SHA512": "7"}
 HOSTS = ("192.0.2.1", "192.0.2.2")

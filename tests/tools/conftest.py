@@ -58,7 +58,9 @@ TUNNEL = replace(
     destination_port=443,
     tunnel_endpoint="192.0.2.2",
 )
-SOFT = replace(HARD, security="None", filter_name="soft one", destination_address="10.0.0.9", spi=0, soft=True)
+SOFT = replace(
+    HARD, security="None", filter_name="soft one", destination_address="10.0.0.9", spi=0, soft=True, established=None
+)
 
 
 @pytest.fixture

@@ -58,6 +58,14 @@ def test_debug_adds_filters_and_associations(call: Any, alice: Path) -> None:
     assert "There are 3 security associations" in text
     assert "SPI : 305419896 (0x12345678)  Peer : 10.0.0.2" in text
     assert "Oakley main modes" not in text
+    hard, soft = (text.index(f"    {name}\n        Outbound") for name in ("to BOB", "soft one"))
+    assert "Bytes : 123456  Packets : 99  Established : 1.500000 s\n" in text[hard:soft]
+    assert text[soft:].splitlines()[1:] == [
+        "        Outbound 10.0.0.1 to 10.0.0.9",
+        "        SPI : 0 (0x00000000)  Peer : 10.0.0.2",
+        "        Security : None  Protocol : any",
+        "        Bytes : 123456  Packets : 99",
+    ]
 
 
 def test_verbose_adds_the_policy_and_the_statistics_of_ike(call: Any, alice: Path) -> None:
