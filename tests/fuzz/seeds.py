@@ -79,11 +79,13 @@ def given(packet: bytes) -> bytes:
 
 
 def chain(rng: random.Random) -> bytes:
-    """As read_chain() of chain.h reads it: mostly one SA, mostly without limits."""
-    levels = rng.choice([1, 1, 1, 2, 3, 4])
+    """As read_chain() of chain.h reads it: mostly one SA, mostly without limits; some with as much as can be behind the
+    packet."""
+    levels, heavy = rng.choice([1, 1, 1, 2, 3, 4]), rng.randrange(4) == 0
     seed = bytes([1 if levels == 1 else (levels - 1) << 2])
     for _ in range(levels):
-        seed += rng.randbytes(4)
+        bits, suite = rng.randbytes(2), rng.randbytes(2)
+        seed += bytes([bits[0], bits[1] & ~2]) + b"\5\5" if heavy else bits + suite  # ESP, AES-256-CBC, SHA-512
     return seed + (rng.randbytes(2) if rng.randrange(3) == 0 else bytes(2))
 
 
