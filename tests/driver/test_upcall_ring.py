@@ -6,7 +6,8 @@ from collections import Counter
 
 from driver_kit import make
 
-from ipsec_core import Driver, UpcallKind
+from ipsec_core import Driver
+from ipsec_core.driver import UpcallKind
 
 RING = 1024
 
