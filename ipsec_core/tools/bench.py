@@ -43,9 +43,10 @@ BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {
 )
 @json_option
 def command(name: str, seconds: float, pairs: int, size: int | None, as_json: bool) -> None:
-    """Measure NAME against its peer, the bare library; both take turns, the median pair is reported.
+    """Measure NAME against its peer in turn, in the same run; the median pair is reported.
 
-    Ratio above 1: ours is faster. The peer does only the cryptography, so it is the floor.
+    NAME: esp (the bare crypto call), ah and cipher (OpenSSL), spi (DPDK), filter (a linear walk), embed (scapy, one
+    thread), all. Ratio above 1: ours is faster.
     """
     if name not in BENCHES and name != "all":
         raise click.UsageError(f"{name!r} is not a benchmark; accepted: {', '.join(BENCHES)}, all")
@@ -61,7 +62,7 @@ def command(name: str, seconds: float, pairs: int, size: int | None, as_json: bo
     else:
         console().print(_table(rows))
         for hint in sorted({row.install for row in rows if row.install}):
-            click.echo(f"A peer is not in this build. Install {hint} and build again.")
+            click.echo(f"A peer is missing. Install {hint}; a library (lib...) takes a new build of ipsec_core, too.")
 
 
 def _table(rows: Sequence[Row]) -> Table:

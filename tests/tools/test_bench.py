@@ -66,7 +66,7 @@ def test_a_peer_that_is_not_built_in(call: Any, monkeypatch: pytest.MonkeyPatch)
         assert [row[key] for key in ("peer_value", "ratio", "min", "max")] == [None] * 4
         assert row["value"] != 0
     assert {row["install"] for row in rows} == {None, "libipsec-mb-dev", "libssl-dev"}
-    assert "Install libipsec-mb-dev and build again." in call("bench", "esp", *QUICK).stdout
+    assert "A peer is missing. Install libipsec-mb-dev;" in call("bench", "esp", *QUICK).stdout
 
 
 def test_wrong_words(refused: Callable[..., str]) -> None:
