@@ -194,9 +194,9 @@ encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, cons
 
 static enum ipc_status encapsulate_any(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
                                        const struct place *place, struct tally *tally) {
-    unsigned before = tally->ops;
+    struct tally before = *tally;
     enum ipc_status status = encapsulate(d, b, i, index, place, tally, IPC_SHAPE_ANY);
-    if (status != IPC_PROTECTED) tally->ops = before; /* AH that cannot read the headers */
+    if (status != IPC_PROTECTED) *tally = before; /* AH that cannot read the headers */
     return status;
 }
 
