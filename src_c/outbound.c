@@ -213,12 +213,12 @@ encapsulate(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index, cons
 
 static enum ipc_status encapsulate_any(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
                                        const struct place *place, struct tally *tally) {
-    unsigned before = tally->ops;
+    struct tally before = *tally;
     enum ipc_status status = encapsulate(d, b, i, index, place, tally, IPC_SHAPE_ANY);
     if (status != IPC_PROTECTED)
-        tally->ops = before; /* AH that cannot read the headers */
+        *tally = before; /* AH that cannot read the headers */
     else if (IPC_UNLIKELY(ipc_hot(d, index)->offload))
-        ipc_offload_send(d, b, i, index, before);
+        ipc_offload_send(d, b, i, index, before.ops);
     return status;
 }
 

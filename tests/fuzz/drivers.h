@@ -221,6 +221,24 @@ static void check_outbound(const struct run *r, uint32_t i) {
         CHECK(!must_arrive(chain, &s, THERE));
 }
 
+/* What the monitor shows as sent is what went out protected. With SAs around one another each counts its own.
+ */
+static void check_carried(const struct run *r, const struct ipc_counters *before) {
+    uint64_t confidential = before->confidential_bytes_sent, authenticated = before->authenticated_bytes_sent;
+    if (r->direction != IPC_OUTBOUND || r->chain[0].levels > 1 || r->chain[1].levels > 1) return;
+    for (uint32_t i = 0; i < r->burst->count; i++) {
+        if (r->burst->status[i] != IPC_PROTECTED) continue;
+        struct seen s = see(r->note[i].given, r->note[i].given_length);
+        const struct chain *chain = &r->chain[s.family == 6];
+        uint32_t carried = chain->level[0].mode == IPC_TUNNEL ? s.length : s.length - s.place;
+        confidential += chain->level[0].encryption == IPC_ENCRYPTION_NULL ? 0 : carried;
+        authenticated += chain->authenticated ? carried : 0;
+    }
+    struct ipc_counters after;
+    ipc_driver_counters(r->fast, &after);
+    CHECK(after.confidential_bytes_sent == confidential && after.authenticated_bytes_sent == authenticated);
+}
+
 /* What both drivers made of the same packet. What is dropped is nobody's any more. */
 static void check_alike(const struct run *r, uint32_t i) {
     const struct ipc_burst *a = r->burst, *b = r->twin;
@@ -239,6 +257,7 @@ static void flush(struct run *r) {
     passed = r->singles ? loop_singly(r->slow, r->twin, r->direction) : loop(r->slow, r->twin, r->direction);
     check_burst(r, r->twin, passed);
     check_counters(r, &before);
+    check_carried(r, &before);
     check_upcalls(r);
     for (uint32_t i = 0; i < r->burst->count; i++) {
         check_alike(r, i);
