@@ -276,6 +276,7 @@ AH, THREEDES, GCM = "ah-sha1", "3des-sha1", "gcm"
 NESTS = [
     ((AH, "transport"), (GCM, "transport")),
     ((THREEDES, "tunnel"), (GCM, "transport")),
+    ((THREEDES, "transport"), (GCM, "transport")),
     ((GCM, "tunnel"), (THREEDES, "tunnel")),
     ((THREEDES, "transport"), (GCM, "tunnel")),
 ]
@@ -314,6 +315,16 @@ def test_sas_inside_of_sas_learn_what_is_left(family: int, outside: Any, inside:
     assert len(wire) <= 1340 or min(told) == 1280
     passed = [len(packet) for packet in burst.packets()]
     assert max(passed) <= 1340 or min(told) == 1280
+
+
+def test_only_the_sa_that_shows_on_the_wire_is_meant() -> None:
+    driver = Driver(seed=1)
+    driver.set_filters([negotiate()])
+    around = add(driver, make("out", "3des-sha1", spi=SPI + 1, filter=9))
+    inner = add(driver, make("out", outer=around))
+    found = PathMtu(IPv4Address(A), IPv4Address(B), IPv4Address(ROUTER[4]), 50, 0, 0, 0, 1300)
+    assert learn_path_mtu(driver, found) == [around]
+    assert driver.sa_info(inner).path_mtu == 1300 - driver.overhead(around, 1262)
 
 
 def test_an_sa_around_the_first_one_that_refuses() -> None:

@@ -53,7 +53,8 @@ def sending(count: int, mode: Any = "transport", **options: Any) -> Shards:
 def receiving(count: int, mode: Any = "transport", **options: Any) -> tuple[Shards, Driver]:
     """Shards and the single driver that they are to be like."""
     fields = {"fragments": 3, **options}
-    shards, single = Shards(count, seed=1, **fields), Driver(seed=1, **{k: v for k, v in fields.items() if k != "pool"})
+    alone = {name: value for name, value in fields.items() if name not in ("pool", "max_packet")}
+    shards, single = Shards(count, seed=1, **fields), Driver(seed=1, **alone)
     for driver in (shards, single):
         driver.set_filters(FILTERS)
         for spi in inbound_spis(count):
@@ -152,18 +153,32 @@ def test_inbound_is_as_in_one_driver(pool: ThreadPoolExecutor, data: Any, count:
     same_counters(shards, single)
 
 
-def test_datagrams_put_together_may_be_as_long_as_with_one_driver() -> None:
-    out = sending(2, max_packet=4096)
-    for size in range(1900, 2090):
-        wire = out.run("out", [ip(bytes(size))])[0].packet
-        burst = Burst(1, 4096).load([wire])
+@pytest.mark.parametrize("max_packet", [2048, 2049, 2175])
+def test_datagrams_put_together_may_be_as_long_as_with_one_driver(max_packet: int) -> None:
+    """Slots are whole cache lines, so that more than `max_packet` bytes may have room."""
+    with sending(2, max_packet=4096) as out, receiving(2, max_packet=max_packet)[0] as shards:
+        single = Driver(seed=1)
+        for spi in inbound_spis(2):
+            single.add_sa(make("in", spi=spi))
+        for size in range(max_packet - 100, max_packet + 150):
+            wire = out.run("out", [ip(bytes(size))])[0].packet
+            split = Burst(8)
+            Burst(1, 4096).load([wire]).fragment(split, 1500)
+            pieces = [split.packet(i) for i in range(len(split))]
+            if len(pieces[0]) <= max_packet:
+                wanted = run(single, "in", pieces, max_packet=max_packet)
+                assert [tuple(outcome) for outcome in shards.run("in", pieces)] == wanted
+
+
+def test_a_datagram_put_together_stands_where_it_was_completed() -> None:
+    """A copy that comes whole and later is the replay."""
+    with sending(2) as out, receiving(2)[0] as shards:
+        wire = out.run("out", [ip(bytes(900))])[0].packet
         split = Burst(8)
-        burst.fragment(split, 1500)
-        shards, single = receiving(2)
-        pieces = split.packets() or [split.packet(i) for i in range(len(split))]
-        assert [tuple(outcome) for outcome in shards.run("in", pieces)] == run(single, "in", pieces)
-        shards.close()
-    out.close()
+        Burst(1).load([wire]).fragment(split, 500)
+        traffic = [*(split.packet(i) for i in range(len(split))), wire]
+        verdicts = names([outcome.status for outcome in shards.run("in", traffic)])
+        assert verdicts == ["REASSEMBLING"] * (len(split) - 1) + ["PROTECTED", "REPLAYED"]
 
 
 def test_packets_of_many_bursts_keep_their_order() -> None:
