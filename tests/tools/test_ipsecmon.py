@@ -149,6 +149,8 @@ def test_on_a_terminal_it_follows_the_state_until_interrupted(program: list[str]
         stderr=slave,
         env=environment,
         start_new_session=True,
+        # A shell without job control starts what runs in its background with SIGINT ignored, and so all below it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(slave)
     try:
