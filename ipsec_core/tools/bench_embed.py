@@ -29,7 +29,8 @@ SIZE = 1408
 _ENDS = ("192.0.2.1", "192.0.2.2")
 
 
-def _association(key: bytes) -> SecurityAssociation:
+def association(key: bytes) -> SecurityAssociation:
+    """The outbound tunnel SA that all of them measure with."""
     return SecurityAssociation(
         "out",
         0x1001,
@@ -77,7 +78,7 @@ def _python_row(seconds: float, pairs: int, size: int) -> Row:
     packets = [packet(size, flow, source) for flow in range(PACKETS)]
     driver, burst = Driver(seed=1), Burst(PACKETS, max(size, 2048))
     driver.set_filters([Filter(1, "out", Action.NEGOTIATE, tunnel=IPv4Address(_ENDS[1]))])
-    driver.add_sa(_association(key))
+    driver.add_sa(association(key))
 
     def protect() -> int:
         burst.load(packets)
@@ -93,7 +94,7 @@ def _python_row(seconds: float, pairs: int, size: int) -> Row:
     )
 
 
-def _together(loops: list[EspLoop], rounds: int) -> float:
+def together(loops: list[EspLoop], rounds: int) -> float:
     """Packets a second of all loops, each in a thread of its own."""
     threads = [threading.Thread(target=loop.ours, args=(rounds,)) for loop in loops]
     start = time.perf_counter()
@@ -107,7 +108,7 @@ def _together(loops: list[EspLoop], rounds: int) -> float:
 def _threads_row(seconds: float, pairs: int, size: int) -> Row:
     loops = [EspLoop(GCM, size) for _ in range(2)]
     rounds = max(1, round(seconds * 1e9 / (PACKETS * sum(loops[0].ours(64)))))
-    measured = [Pair(_together(loops, rounds), _together(loops[:1], rounds)) for _ in range(pairs)]
+    measured = [Pair(together(loops, rounds), together(loops[:1], rounds)) for _ in range(pairs)]
     params: dict[str, int | str] = {"suite": GCM.name, "mode": "tunnel", "size": size, "threads": 2}
     return rate_row("embed threads", params, "packets/s", measured, "one thread, one driver")
 
@@ -120,7 +121,7 @@ def _resident() -> int:
 def _memory_row(sas: int) -> Row:
     """Inbound SAs of AES-128-CBC and HMAC-SHA1-96, whose keys are the smaller ones."""
     one = replace(
-        _association(bytes(16)),
+        association(bytes(16)),
         direction="in",
         encryption="AES-128-CBC",
         integrity="HMAC-SHA1-96",
