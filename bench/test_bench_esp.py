@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from ipsec_core.tools.bench_esp import GCM, PACKETS, SIZES, TRIPLE_DES, EspLoop, Suite
+from ipsec_core.tools.bench_esp import CBC, GCM, PACKETS, SIZES, TRIPLE_DES, EspLoop, Suite
 
-ROUNDS = {GCM.name: 200, TRIPLE_DES.name: 4}
-CASES = [(GCM, size) for size in SIZES] + [(TRIPLE_DES, SIZES[0])]
+ROUNDS = {GCM.name: 200, CBC.name: 100, TRIPLE_DES.name: 4}
+CASES = [(GCM, size) for size in SIZES] + [(CBC, SIZES[0]), (TRIPLE_DES, SIZES[0])]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0].name}-{case[1]}")

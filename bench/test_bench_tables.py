@@ -1,4 +1,4 @@
-"""The SA table, the filters and the Python face under pytest-benchmark; see docs/tools/bench.md for what they measure."""
+"""SA table, filters and Python face under pytest-benchmark; docs/tools/bench.md says what is measured."""
 
 from __future__ import annotations
 
