@@ -118,9 +118,7 @@ static int is_encapsulated(const struct chain *chain) {
  * this host has them; the remote one is without. Another `generation` has other SPIs. */
 static int add_chain(ipc_driver *d, const struct chain *chain, enum ipc_direction direction, int towards_here,
                      int limits, uint32_t generation, ipc_time now) {
-    static const uint8_t secret[64 + IPC_NESTED_MAX] =
-        "The keys of SAs are random. These need not be: what counts is "
-        "that";
+    static const uint8_t secret[64 + IPC_NESTED_MAX] = "Any bytes are keys; those of the levels differ.";
     ipc_sa outer = 0;
     for (unsigned level = chain->levels; level-- > 0;) {
         struct ipc_sa_config c = chain->level[level];
