@@ -211,7 +211,15 @@ class AuthAlgorithm(IntEnum):
 
 
 class Encapsulation(IntEnum):
-    """Encapsulation modes, RFC 2407 section 4.5."""
+    """Encapsulation modes, RFC 2407 section 4.5; in UDP, RFC 3947 section 5.1.
+
+    The DRAFT numbers are those of draft-ietf-ipsec-nat-t-ike-02, which the NAT-T update of Windows 2000 speaks; the packets
+    of the driver (`SecurityAssociation.encapsulation`) are the same.
+    """
 
     TUNNEL = 1
     TRANSPORT = 2
+    UDP_TUNNEL = 3
+    UDP_TRANSPORT = 4
+    UDP_TUNNEL_DRAFT = 61443
+    UDP_TRANSPORT_DRAFT = 61444
