@@ -474,7 +474,7 @@ cdef int _read_lifetimes(_c.ipc_sa_config *c, object sa) except -1:
     return 0
 
 
-cdef int _check_integrity(_c.ipc_sa_config *c, object sa) except -1:
+cdef int _check_integrity(_c.ipc_sa_config *c, object sa, bint use) except -1:
     """That the algorithms go together, with a word about those that should not be used."""
     cdef _c.ipc_crypto_suite suite = _c.ipc_crypto_suite(c.encryption, c.integrity, c.esn, c.service == _c.IPC_SERVICE_AH)
     bare = sa.integrity == "none" and _c.ipc_encryption_info_of(c.encryption).icv_length == 0
@@ -487,14 +487,14 @@ cdef int _check_integrity(_c.ipc_sa_config *c, object sa) except -1:
         raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.protocol} {sa.encryption}; accepted: "
                           + (", ".join(fitting) or "no integrity with this encryption")
                           + (" (or none with allow_unauthenticated)" if bare and sa.protocol == "esp" else ""))
-    if bare:
+    if bare and use:
         warnings.warn(f"SA 0x{sa.spi:08x}: ESP {sa.encryption} without integrity; anybody can forge its packets", SecurityWarning,
                       stacklevel=3)
     return 0
 
 
-cdef object _read_sa(_c.ipc_sa_config *c, object sa):
-    """Fills the configuration; returns what keeps the key bytes alive, None for a soft SA."""
+cdef object _read_sa(_c.ipc_sa_config *c, object sa, bint use=False):
+    """Fills the configuration, to be used or only asked about; returns what keeps the key bytes alive, None for a soft SA."""
     if sa.protocol not in SERVICES:
         raise DriverError(f"protocol: {sa.protocol!r} is unknown; accepted: {', '.join(SERVICES)}")
     c.service = SERVICES[sa.protocol]
@@ -521,7 +521,7 @@ cdef object _read_sa(_c.ipc_sa_config *c, object sa):
     c.allow_unauthenticated = bool(sa.allow_unauthenticated)
     c.encryption = _lookup(ENCRYPTION, sa.encryption, "encryption")
     c.integrity = _lookup(INTEGRITY, sa.integrity, "integrity")
-    _check_integrity(c, sa)
+    _check_integrity(c, sa, use)
     keys = (bytes(sa.encryption_key), bytes(sa.integrity_key))
     wanted = (_c.ipc_encryption_info_of(c.encryption).key_length, _c.ipc_integrity_info_of(c.integrity).key_length)
     for what, name, key, length in zip(("encryption_key", "integrity_key"), (sa.encryption, sa.integrity), keys, wanted):
@@ -639,7 +639,7 @@ cdef class Driver:
         cdef _c.ipc_sa_config c
         cdef _c.ipc_sa handle
         memset(&c, 0, sizeof(c))
-        keys = _read_sa(&c, sa)
+        keys = _read_sa(&c, sa, True)
         self.enter()
         try:
             check(_c.ipc_sa_add(self.c, &c, &handle), f"SA 0x{sa.spi:08x}")
