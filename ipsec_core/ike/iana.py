@@ -213,8 +213,8 @@ class AuthAlgorithm(IntEnum):
 class Encapsulation(IntEnum):
     """Encapsulation modes, RFC 2407 section 4.5; in UDP, RFC 3947 section 5.1.
 
-    The DRAFT numbers are those of draft-ietf-ipsec-nat-t-ike-02, which the NAT-T update of Windows 2000 speaks; the packets
-    of the driver (`SecurityAssociation.encapsulation`) are the same.
+    The DRAFT numbers are those of draft-ietf-ipsec-nat-t-ike-02, which the NAT-T update of Windows 2000 speaks; the
+    packets of the driver (`SecurityAssociation.encapsulation`) are the same.
     """
 
     TUNNEL = 1

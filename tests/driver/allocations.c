@@ -71,7 +71,7 @@ static void add(ipc_driver *d, int direction, int service, uint32_t spi) {
 
 /* UDP from 10.0.0.1; every destination has a flow of its own. */
 static void load(struct ipc_burst *b, uint32_t round) {
-    uint8_t packet[200] = {0x45, 0, 0, 200, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 9, 0, 0};
+    uint8_t packet[196] = {0x45, 0, 0, 196, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 9, 0, 0};
     ipc_burst_reset(b);
     for (uint32_t i = 0; i < PACKETS; i++) {
         packet[18] = (uint8_t)(round >> 4);
