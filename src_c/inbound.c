@@ -35,6 +35,12 @@ static enum ipc_status open_ah(ipc_driver *d, const struct ipc_sa_hot *sa, uint8
     return IPC_PROTECTED;
 }
 
+static enum ipc_status refuse(const ipc_driver *d, uint8_t *packet, uint8_t protocol, unsigned k,
+                              enum ipc_status status) {
+    if (protocol == IPC_PROTO_AH) ipc_ah_restore(packet, &d->ah[k]);
+    return status;
+}
+
 /* Everything about an IPsec packet that can be said without its key; `at` is where its IPsec header begins.
  */
 static inline enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32_t i, uint32_t index,
@@ -53,6 +59,8 @@ static inline enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32
         low = ipc_load32(ipsec + 4);
     } else {
         if (length < IPC_AH_HEADER + sa->icv_field) return IPC_MALFORMED;
+        enum ipc_status status = open_ah(d, sa, packet, ipsec, b->length[i], k);
+        if (status != IPC_PROTECTED) return status;
         low = ipc_load32(ipsec + 8);
     }
     uint64_t number = low;
@@ -61,11 +69,9 @@ static inline enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32
         number = ipc_window_extend(&sa->got.window, low);
         op->sequence_high = (uint32_t)(number >> 32);
     }
-    if (!ipc_window_check(&sa->got.window, number)) return IPC_REPLAYED;
-    if (IPC_UNLIKELY(sa->dead || b->time[i] >= sa->time_limit)) {
-        enum ipc_status status = ipc_sa_limit(d, index, sa->bytes, b->time[i]);
-        if (status != IPC_PROTECTED) return status;
-    }
+    if (!ipc_window_check(&sa->got.window, number)) return refuse(d, packet, protocol, k, IPC_REPLAYED);
+    /* Its hard lifetime in seconds is for commit(): the end is that of later packets alone. */
+    if (IPC_UNLIKELY(sa->dead)) return refuse(d, packet, protocol, k, IPC_EXPIRED);
     if (IPC_LIKELY(protocol == IPC_PROTO_ESP)) {
         op->aad = ipsec;
         op->iv = ipsec + IPC_ESP_HEADER;
@@ -73,9 +79,6 @@ static inline enum ipc_status prepare(ipc_driver *d, struct ipc_burst *b, uint32
         op->text_length = length - IPC_ESP_HEADER - sa->iv_length - sa->icv_length;
         op->icv = op->text + op->text_length;
         op->received = op->icv;
-    } else {
-        enum ipc_status status = open_ah(d, sa, packet, ipsec, b->length[i], k);
-        if (status != IPC_PROTECTED) return status;
     }
     op->key = sa->key;
     d->op_suite[k] = sa->suite;
@@ -247,14 +250,18 @@ commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k, unsigned leve
      * The window first, as in prepare(), for it never takes back a refusal: what becomes of a packet does not
      * depend on how packets are put into bursts. */
     if (IPC_UNLIKELY(!ipc_window_check(&sa->got.window, number))) return IPC_REPLAYED;
-    if (IPC_UNLIKELY(sa->dead)) return IPC_EXPIRED;
+    enum ipc_status status;
+    if (IPC_UNLIKELY(sa->dead || b->time[i] >= sa->time_limit)) {
+        status = ipc_sa_limit(d, index, sa->bytes, b->time[i]);
+        if (status != IPC_PROTECTED) return status;
+    }
     if (IPC_UNLIKELY(!op->ok)) return sa->offload ? ipc_offload_failure(sa, op) : IPC_NOT_AUTHENTICATED;
     uint64_t lost = 0;
     ipc_window_advance(&sa->got.window, number, &lost);
     if (IPC_UNLIKELY(lost)) ipc_ctl(d, index)->lost += lost;
     uint32_t carried;
-    enum ipc_status status = ah ? ipc_take_off_ah(b, i, sa, d->op_at[k], &carried)
-                                : ipc_take_off_esp(b, i, sa, d->op_at[k], op, &carried);
+    status = ah ? ipc_take_off_ah(b, i, sa, d->op_at[k], &carried)
+                : ipc_take_off_esp(b, i, sa, d->op_at[k], op, &carried);
     if (IPC_UNLIKELY(status != IPC_PROTECTED)) return status;
     struct ipc_again again = {(uint16_t)i, 0, IPC_NO_SA, 0};
     int covered;
