@@ -27,16 +27,16 @@ def fuzz(folder: Path, target: str, seconds: int) -> bool:
     text = log.read_text(errors="replace")
     done = re.search(r"^Done (\d+) runs in (\d+) second", text, re.MULTILINE)
     covered = re.findall(r"cov: (\d+)", text)
-    figures = (
-        f"{int(done[1]):9} runs, {covered[-1] if covered else 0:>5} edges, {done[2]:>4} s" if done else "ended early"
-    )
-    print(f"fuzz_{target:8} {figures}" + ("" if status == 0 else f"  FOUND SOMETHING, see {log}"), flush=True)
+    edges = covered[-1] if covered else 0
+    figures = f"{int(done[1]):9} runs, {edges:>5} edges, {done[2]:>4} s" if done else "ended early"
+    unit = re.search(r"Test unit written to (\S+)", text)
+    failure = "" if status == 0 else "  FOUND SOMETHING" if unit else f"  STOPPED with status {status}"
+    print(f"fuzz_{target:8} {figures}{failure}", flush=True)
     if status:
-        found = re.search(r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer).*$", text, re.MULTILINE)
-        unit = re.search(r"Test unit written to (\S+)", text)
-        print(
-            f"    {found[0] if found else text[-500:]}\n    again: {command[0]} {unit[1] if unit else ''}", flush=True
-        )
+        reason = re.search(r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer).*$", text, re.MULTILINE)
+        print(f"    {reason[0] if reason else text[-200:].strip()}\n    all of it: {log}", flush=True)
+    if unit:
+        print(f"    again: {command[0]} {unit[1]}", flush=True)
     return status == 0
 
 
