@@ -180,4 +180,5 @@ def peer_seconds(str name, bytes key, Burst burst, uint32_t text_length, uint32_
             code = function(key_bytes, burst.c.arena, burst.c.offset, lengths, burst.c.count, rounds)
         end = seconds()
     burst.busy = False
-    return None if code else max(end - middle - (middle - start), 0.0)
+    # So few rounds that the set-up, less the set-up, is all noise: next to nothing, but something to divide by.
+    return None if code else max(end - middle - (middle - start), 1e-9)
