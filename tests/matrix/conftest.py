@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# The sanitizers watch the C code, to which the other files give the same suites and shapes with more packets; the time of
-# these is mostly the oracles' own, many times as long under them.
+# The sanitizers watch the C code, to which the other files give the same suites and shapes with more packets; the time
+# of these is mostly the oracles' own, many times as long under them.
 if os.environ.get("IPSEC_CORE_SANITIZE") == "1":
     collect_ignore = ["test_scapy.py", "test_wireshark.py"]
 
