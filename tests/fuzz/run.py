@@ -21,7 +21,8 @@ def fuzz(folder: Path, target: str, seconds: int) -> bool:
     corpus.mkdir(parents=True, exist_ok=True)
     command = [f"{folder}/fuzz_{target}", str(corpus), f"{folder}/{target}", f"-max_len={LONGEST[target]}"]
     command += [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-verbosity=1"]
-    command += [f"-artifact_prefix={folder}/{target}-"]
+    # The same start every time: a change is judged by what it changed. FUZZ_SEED=0 looks elsewhere.
+    command += [f"-artifact_prefix={folder}/{target}-", f"-seed={os.environ.get('FUZZ_SEED') or 1}"]
     with log.open("wb") as out:
         status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
     text = log.read_text(errors="replace")
