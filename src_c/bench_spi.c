@@ -17,23 +17,15 @@ struct bench {
     uint64_t random, seeds[2];
 };
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
-static uint64_t next_random(struct bench *b) {
-    uint64_t z = b->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static uint32_t below(struct bench *b, uint32_t limit) {
-    return (uint32_t)((next_random(b) >> 32) * limit >> 32);
+    return (uint32_t)((ipc_random(&b->random) >> 32) * limit >> 32);
 }
 
 static int fill(struct bench *b, uint32_t sas) {
     for (uint32_t i = 0; i < sas; i++) {
         uint32_t spi, word;
         do {
-            spi = (uint32_t)next_random(b);
+            spi = (uint32_t)ipc_random(&b->random);
             word = 0x0a010001 + below(b, DESTINATIONS);
         } while (ipc_spi_find(&b->table, spi, word, 50) != IPC_SPI_NONE ||
                  ipc_spi_find(&b->overflow, spi, word, 50) != IPC_SPI_NONE);
@@ -81,8 +73,8 @@ static int run(struct bench *b, uint32_t sas, uint32_t rounds, double *seconds) 
 
 int ipc_bench_spi(uint32_t sas, uint32_t slots, uint32_t rounds, uint64_t seed, double *seconds) {
     struct bench b = {.random = seed};
-    b.seeds[0] = next_random(&b);
-    b.seeds[1] = next_random(&b);
+    b.seeds[0] = ipc_random(&b.random);
+    b.seeds[1] = ipc_random(&b.random);
     if (sas == 0 || rounds == 0 || slots < 4 || slots > 1u << 30) return IPC_E(INVALID);
     int rc = ipc_spi_table_create(&b.table, slots, b.seeds);
     if (rc < 0) return rc;

@@ -114,8 +114,7 @@ static struct ipc_decision decide_ipv4(ipc_driver *d, enum ipc_direction directi
 }
 
 static uint64_t fold_address(const ipc_driver *d, ipc_address a) {
-    unsigned __int128 product = (unsigned __int128)(a.high ^ d->seed[0]) * (a.low ^ d->seed[1]);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    return ipc_fold_product(a.high ^ d->seed[0], a.low ^ d->seed[1]);
 }
 
 static struct ipc_decision decide_ipv6(ipc_driver *d, enum ipc_direction direction,
@@ -191,11 +190,10 @@ static void sort_names(struct named *names, const struct ipc_filter_state *state
     if (count > 1) qsort(names, count, sizeof *names, by_name);
 }
 
-/* Copies with what the masks leave, into the driver's states and for the matcher. */
-static int read_filters(struct ipc_filter_state *states, struct ipc_filter *read,
-                        const struct ipc_filter *filters, uint32_t count) {
+/* Copies with what the masks leave. */
+static int read_filters(struct ipc_filter_state *states, const struct ipc_filter *filters, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
-        struct ipc_filter *f = &read[i];
+        struct ipc_filter *f = &states[i].filter;
         *f = filters[i];
         if (f->direction > IPC_INBOUND || f->action > IPC_PASSTHROUGH ||
             (f->family != 0 && f->family != 4 && f->family != 6))
@@ -203,7 +201,6 @@ static int read_filters(struct ipc_filter_state *states, struct ipc_filter *read
         f->source = (ipc_address){f->source.high & f->source_mask.high, f->source.low & f->source_mask.low};
         f->destination = (ipc_address){f->destination.high & f->destination_mask.high,
                                        f->destination.low & f->destination_mask.low};
-        states[i].filter = *f;
         states[i].newest = IPC_NONE;
     }
     return 0;
@@ -211,17 +208,15 @@ static int read_filters(struct ipc_filter_state *states, struct ipc_filter *read
 
 int ipc_driver_set_filters(ipc_driver *d, const struct ipc_filter *filters, uint32_t count) {
     struct ipc_filter_state *states = calloc(count ? count : 1, sizeof *states);
-    struct ipc_filter *read = malloc((count ? count : 1) * sizeof *read);
     ipc_matcher *matcher = NULL;
     struct named *names = malloc(((size_t)count + d->filter_count + 1) * sizeof *names), *old = names + count;
-    int rc = states && read && names ? read_filters(states, read, filters, count) : IPC_E(NO_MEMORY);
+    int rc = states && names ? read_filters(states, filters, count) : IPC_E(NO_MEMORY);
     if (rc == 0) {
         sort_names(names, states, count);
         for (uint32_t i = 1; i < count; i++)
             if (by_name(&names[i - 1], &names[i]) == 0) rc = IPC_E(DUPLICATE);
     }
-    if (rc == 0) rc = ipc_matcher_create(read, count, d->seed, &matcher);
-    free(read);
+    if (rc == 0) rc = ipc_matcher_create(filters, count, d->seed, &matcher);
     if (rc < 0) {
         free(names);
         free(states);

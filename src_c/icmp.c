@@ -6,8 +6,6 @@
 #define IPV4_QUOTED     8u /* bytes behind the header (RFC 792) */
 #define HOP_LIMIT       64u
 #define TOS             0xc0u /* internetwork control (RFC 1812 4.3.2.5) */
-#define PORT_NAT_T      4500u
-#define UDP_HEADER      8u
 #define ICMPV6_REDIRECT 137u
 
 enum { UNREACHABLE = 3, SOURCE_QUENCH = 4, REDIRECT = 5, TIME_EXCEEDED = 11, PARAMETER_PROBLEM = 12 };
@@ -93,27 +91,11 @@ static int may_be_answered(const uint8_t *packet, const struct view *v) {
            type != PARAMETER_PROBLEM;
 }
 
-/* RFC 1071, folded; `sum` is what comes before. */
-static uint32_t sum_of(const uint8_t *p, uint32_t length, uint32_t sum) {
-    uint64_t total = sum;
-    for (uint32_t i = 0; i + 1 < length; i += 2)
-        total += ipc_load16(p + i);
-    if (length % 2) total += (uint32_t)p[length - 1] << 8;
-    while (total >> 16)
-        total = (total & 0xffff) + (total >> 16);
-    return (uint32_t)total;
-}
-
 /* Sum of the ICMP message, for IPv6 with its pseudo-header (RFC 8200 8.1): 0xffff when the checksum in it is
  * right. `ip` is its IP header. */
-static uint32_t sum_of_message(const uint8_t *ip, uint8_t version, const uint8_t *message, uint32_t length) {
-    uint32_t sum = version == 6 ? sum_of(ip + 8, 32, length + IPC_PROTO_ICMPV6) : 0;
-    return sum_of(message, length, sum);
-}
-
-static void store_address(uint8_t *p, ipc_address a) {
-    ipc_store64(p, a.high);
-    ipc_store64(p + 8, a.low);
+static uint16_t sum_of_message(const uint8_t *ip, uint8_t version, const uint8_t *message, uint32_t length) {
+    uint64_t before = version == 6 ? ipc_pseudo_sum(ip, IPC_PROTO_ICMPV6, length) : 0;
+    return ipc_fold(ipc_sum(message, length, before));
 }
 
 int ipc_icmp_too_big(const uint8_t *packet, uint32_t length, uint32_t mtu, ipc_address from, uint8_t *out,
@@ -147,14 +129,14 @@ int ipc_icmp_too_big(const uint8_t *packet, uint32_t length, uint32_t mtu, ipc_a
     } else {
         ipc_store32(out, 0x60000000);
         ipc_store32(out + 4, (ICMP_HEADER + quoted) << 16 | IPC_PROTO_ICMPV6 << 8 | HOP_LIMIT);
-        store_address(out + 8, from);
-        store_address(out + 24, v.source);
+        ipc_store_ipv6(out + 8, from);
+        ipc_store_ipv6(out + 24, v.source);
         message[0] = ICMPV6_TOO_BIG;
         message[1] = 0;
     }
     ipc_store16(message + 2, 0);
     ipc_store32(message + 4, mtu);
-    ipc_store16(message + 2, ~sum_of_message(out, v.version, message, ICMP_HEADER + quoted));
+    ipc_store16(message + 2, (uint16_t)~sum_of_message(out, v.version, message, ICMP_HEADER + quoted));
     return (int)all;
 }
 
@@ -183,9 +165,10 @@ static int read_quoted(const uint8_t *p, const struct view *v, struct ipc_path_m
     if (v->protocol != IPC_PROTO_UDP || there < 4) return IPC_E(NOT_FOUND);
     found->source_port = ipc_load16(header);
     found->destination_port = ipc_load16(header + 2);
-    if (found->source_port != PORT_NAT_T && found->destination_port != PORT_NAT_T) return IPC_E(NOT_FOUND);
-    if (there < UDP_HEADER + 4) return 0;
-    found->spi = ipc_load32(header + UDP_HEADER);
+    if (found->source_port != IPC_PORT_NAT_T && found->destination_port != IPC_PORT_NAT_T)
+        return IPC_E(NOT_FOUND);
+    if (there < IPC_UDP_HEADER + 4) return 0;
+    found->spi = ipc_load32(header + IPC_UDP_HEADER);
     return found->spi ? 0 : IPC_E(NOT_FOUND);
 }
 

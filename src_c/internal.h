@@ -5,8 +5,9 @@
 #include "ipsec_core/crypto.h"
 #include "ipsec_core/driver.h"
 #include "ipsec_core/frag.h"
+#include "hash.h"
+#include "ip.h"
 #include "matcher.h"
-#include "packet.h"
 #include "replay.h"
 #include "spi_table.h"
 
@@ -31,7 +32,7 @@ enum ipc_shape { IPC_SHAPE_ANY, IPC_SHAPE_TUNNEL4, IPC_SHAPE_TRANSPORT };
  */
 struct ipc_sa_hot {
     /* read by both loops */
-    const void *key;
+    void *key;
     const struct ipc_suite *suite;
     /* The nearest limits; what is beyond them is for ipc_sa_limit() to say. */
     uint64_t byte_limit, sequence_limit;
@@ -62,7 +63,6 @@ struct ipc_sa_hot {
         struct {
             struct ipc_words value, mask;
             uint32_t checksum_delta; /* NAT-OA: what the NAT added to transport checksums */
-            uint8_t inner_family;
         } in;
     };
     /* written */
@@ -85,7 +85,6 @@ struct ipc_nic_sa;
 
 struct ipc_sa_ctl {
     struct ipc_sa_config config;
-    void *key;
     struct ipc_nic_sa *offload; /* on the NIC, or NULL */
     uint64_t serial;            /* order of creation */
     uint64_t dropped, lost;
@@ -230,16 +229,6 @@ static inline ipc_sa ipc_handle(uint32_t index, uint32_t generation) {
     return (uint64_t)generation << 32 | index;
 }
 
-/* splitmix64: seeds, hashes of the tables and the values under CBC IVs */
-static inline uint64_t ipc_mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-static inline uint64_t ipc_random(uint64_t *state) {
-    return ipc_mix(*state += UINT64_C(0x9e3779b97f4a7c15));
-}
-
 _Static_assert(IPC_STATUS_COUNT <= 31, "verdicts fit one word");
 /* ipc_status_verdict(status) == IPC_VERDICT_PASS, without a call. */
 static inline unsigned ipc_passes(enum ipc_status status) {
@@ -263,8 +252,7 @@ uint32_t ipc_filter_find(const ipc_driver *d, uint32_t reference, enum ipc_direc
 
 static inline struct ipc_cache_entry *ipc_cache_entry(const ipc_driver *d, enum ipc_direction direction,
                                                       struct ipc_words key) {
-    unsigned __int128 product = (unsigned __int128)(key.addresses ^ d->seed[0]) * (key.rest ^ d->seed[1]);
-    uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
+    uint64_t hash = ipc_fold_product(key.addresses ^ d->seed[0], key.rest ^ d->seed[1]);
     uint64_t slot = (hash >> 32) * d->cache_slots >> 32;
     return &d->cache[slot + (direction == IPC_INBOUND ? d->cache_slots : 0)];
 }
@@ -302,6 +290,10 @@ static inline uint32_t ipc_count_verdicts(const struct ipc_burst *b, uint64_t *c
 /* sa_setup.c */
 int ipc_sa_check(const ipc_driver *d, const struct ipc_sa_config *config);
 void ipc_sa_fill(struct ipc_sa_hot *hot, const struct ipc_sa_config *config);
+struct ipc_crypto_suite ipc_sa_suite(const struct ipc_sa_config *config);
+static inline int ipc_path_mtu_valid(uint32_t path_mtu) {
+    return path_mtu == 0 || (path_mtu >= IPC_IPV4_MIN_MTU && path_mtu <= IPC_PACKET_MAX);
+}
 void ipc_sa_set_path_mtu_hot(struct ipc_sa_hot *hot, uint32_t path_mtu);
 void ipc_sa_set_offload(struct ipc_sa_hot *hot, int offload);
 

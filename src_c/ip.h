@@ -17,15 +17,6 @@
 /* Headers that every fragment repeats: longer ones would leave no room for payload on every link. */
 #define IPC_PER_FRAGMENT_MAX (IPC_IPV6_MIN_MTU - IPC_IPV6_FRAGMENT_HEADER - 8)
 
-/* The header's length, with `*length` cut to the total length; 0: not a well-formed IPv4 packet. */
-static inline uint32_t ipc_ipv4_cut(const uint8_t *p, uint32_t *length) {
-    if (*length < IPC_IPV4_HEADER || p[0] >> 4 != 4) return 0;
-    uint32_t header = (p[0] & 15u) * 4, total = ipc_load16(p + 2);
-    if (header < IPC_IPV4_HEADER || total < header || total > *length) return 0;
-    *length = total;
-    return header;
-}
-
 /* Cuts `*length` to what the header says. 0: not a well-formed IPv6 packet, or a jumbogram (RFC 2675). */
 static inline int ipc_ipv6_cut(const uint8_t *p, uint32_t *length) {
     if (*length < IPC_IPV6_HEADER || p[0] >> 4 != 6) return 0;

@@ -6,6 +6,8 @@
  */
 #include "matcher.h"
 
+#include "hash.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,14 +111,10 @@ static inline int equal(const struct pattern *a, const struct pattern *b) {
     return memcmp(a, b, sizeof *a) == 0;
 }
 
-static inline uint64_t fold(uint64_t a, uint64_t b) {
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 static inline uint64_t hash(const ipc_matcher *m, const struct pattern *p) {
     const uint64_t *w = p->word, *s = m->seed;
-    uint64_t h = fold(w[0] ^ s[0], w[1] ^ s[1]) + fold(w[3] ^ s[2], w[4] ^ s[3]) + fold(w[2] ^ s[4], s[5]);
+    uint64_t h = ipc_fold_product(w[0] ^ s[0], w[1] ^ s[1]) + ipc_fold_product(w[3] ^ s[2], w[4] ^ s[3]) +
+                 ipc_fold_product(w[2] ^ s[4], s[5]);
     return IPC_MATCHER_HASH(h);
 }
 
@@ -128,12 +126,9 @@ static inline uint8_t hint(uint64_t h) {
     return (uint8_t)(1u << (h >> 61));
 }
 
-/* SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): no word of the seed may be 0 for the products' sake. */
-static uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
+/* No word of the seed may be 0, for the products' sake. */
+static uint64_t mixed(uint64_t x) {
+    return ipc_random(&x);
 }
 
 /* The least power of two that leaves half of the slots empty, less one. */
@@ -272,7 +267,7 @@ int ipc_matcher_create(const struct ipc_filter *filters, uint32_t count, const u
     if (m) m->values = malloc(room * sizeof *m->values);
     int rc = m && m->values && b.shapes && b.shape_of && b.index ? 0 : IPC_E(NO_MEMORY);
     for (unsigned i = 0; rc == 0 && i < sizeof m->seed / sizeof *m->seed; i++)
-        m->seed[i] = mix(seed[i % 2] + mix(i));
+        m->seed[i] = mixed(seed[i % 2] + mixed(i));
     for (unsigned direction = IPC_OUTBOUND; rc == 0 && direction <= IPC_INBOUND; direction++) {
         find_shapes(m, direction, filters, count, &b);
         rc = side_create(&m->side[direction], &b);

@@ -3,10 +3,9 @@
 
 #include <stdlib.h>
 
-#define MTU_MIN 68u /* RFC 791 */
-
 int ipc_nic_create(const struct ipc_nic_config *config, ipc_nic **out) {
-    if (config->capabilities & ~IPC_NIC_CAN_ALL || config->mtu < MTU_MIN || config->mtu > IPC_PACKET_MAX)
+    if (config->capabilities & ~IPC_NIC_CAN_ALL || config->mtu < IPC_IPV4_MIN_MTU ||
+        config->mtu > IPC_PACKET_MAX)
         return IPC_E(INVALID);
     ipc_nic *nic = calloc(1, sizeof *nic);
     if (!nic) return IPC_E(NO_MEMORY);

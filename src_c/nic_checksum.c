@@ -42,7 +42,7 @@ void ipc_nic_checksums(ipc_nic *nic, uint8_t *packet, uint32_t length, unsigned 
     if (!p.transport || !(tasks & (tcp ? IPC_NIC_TASK(TCP_CHECKSUM) : IPC_NIC_TASK(UDP_CHECKSUM)))) return;
     uint8_t *field = packet + p.header + (tcp ? 16 : 6);
     field[0] = field[1] = 0;
-    uint16_t sum = ipc_transport_sum(packet, p.header, p.length);
+    uint16_t sum = ipc_transport_sum(packet, p.transport, packet + p.header, p.length - p.header);
     ipc_store16(field, !tcp && sum == 0 ? 0xffff : sum); /* RFC 768: 0 says that there is none */
     count(nic, &p, tcp ? IPC_NIC_CAN(SEND_TCP_CHECKSUM) : IPC_NIC_CAN(SEND_UDP_CHECKSUM));
 }
@@ -61,7 +61,7 @@ static uint8_t check(const ipc_nic *nic, const uint8_t *packet, uint32_t length)
     if (!tcp && (ipc_load16(udp + 6) == 0 || ipc_load16(udp + 4) != p.length - p.header)) return found;
     options |= tcp ? IPC_NIC_CAN(RECEIVE_TCP_CHECKSUM) : IPC_NIC_CAN(RECEIVE_UDP_CHECKSUM);
     if (!ipc_nic_can(nic, options)) return found;
-    good = ipc_transport_sum(packet, p.header, p.length) == 0;
+    good = ipc_transport_sum(packet, p.transport, packet + p.header, p.length - p.header) == 0;
     if (tcp) return found | (good ? IPC_NIC_CHECK(TCP_GOOD) : IPC_NIC_CHECK(TCP_BAD));
     return found | (good ? IPC_NIC_CHECK(UDP_GOOD) : IPC_NIC_CHECK(UDP_BAD));
 }

@@ -74,11 +74,4 @@ static inline int ipc_nic_can(const ipc_nic *nic, uint32_t capabilities) {
     return (ipc_nic_capabilities(nic) & capabilities) == capabilities;
 }
 
-/* The checksum over a TCP or UDP segment with its pseudo header (RFC 793 3.1, RFC 768): 0 when the one in it
- * is right. */
-static inline uint16_t ipc_transport_sum(const uint8_t *packet, uint32_t header, uint32_t length) {
-    uint64_t pseudo = ipc_sum(packet + 12, 8, (uint64_t)packet[9] + length - header);
-    return (uint16_t)~ipc_fold(ipc_sum(packet + header, length - header, pseudo));
-}
-
 #endif

@@ -65,7 +65,7 @@ static uint32_t put_segment(ipc_nic *nic, const struct ipc_burst *in, uint32_t i
     if (size < left) tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
     if (offset) tcp[13] &= (uint8_t)~TCP_CWR; /* RFC 3168 6.1.2: said once */
     tcp[16] = tcp[17] = 0;
-    ipc_store16(tcp + 16, ipc_transport_sum(packet, large->header, length));
+    ipc_store16(tcp + 16, ipc_transport_sum(packet, IPC_PROTO_TCP, tcp, length - large->header));
     nic->statistics.segments++;
     nic->statistics.packets_sent++;
     return size;

@@ -4,9 +4,8 @@
  */
 #include "internal.h"
 
-#define AHEAD        4u
-#define IPV6_MIN_MTU 1280u /* RFC 8200 5 */
-#define SCRATCH      20u   /* bytes past the trailer that building it and an ESN may write */
+#define AHEAD   4u
+#define SCRATCH 20u /* bytes past the trailer that building it and an ESN may write */
 
 /* Pad bytes are 1, 2, 3, ... (RFC 2406 2.4). */
 static const uint8_t padding[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
@@ -39,7 +38,7 @@ static struct place place_of(const struct ipc_layout *layout, uint64_t rest) {
  * 3.2.2); of an IPv6 packet with an SA around it we are the source. `ours`: it has one. */
 static int must_not_fragment(const struct ipc_sa_hot *sa, const uint8_t *packet, uint32_t length, int ours) {
     if (sa->outer_header && sa->df != IPC_DF_COPY) return sa->df == IPC_DF_SET;
-    if (packet[0] >> 4 == 6) return length > IPV6_MIN_MTU && !ours;
+    if (packet[0] >> 4 == 6) return length > IPC_IPV6_MIN_MTU && !ours;
     return packet[6] & IPC_FRAGMENT_DF >> 8;
 }
 
@@ -272,7 +271,7 @@ static inline enum ipc_status classify(ipc_driver *d, struct ipc_burst *b, uint3
 /* RFC 8200 8.1: under IPv6 a UDP checksum is a must. */
 static void udp_checksum(const uint8_t *packet, uint32_t length, uint8_t *udp) {
     uint32_t size = length - (uint32_t)(udp - packet);
-    uint16_t sum = (uint16_t)~ipc_fold(ipc_sum(udp, size, ipc_sum(packet + 8, 32, size + IPC_PROTO_UDP)));
+    uint16_t sum = ipc_transport_sum(packet, IPC_PROTO_UDP, udp, size);
     ipc_store16(udp + 6, sum ? sum : 0xffff);
 }
 

@@ -1,5 +1,5 @@
 /* Walking IPv6 extension headers; the parts of header work that are too long for every packet. */
-#include "packet.h"
+#include "ip.h"
 
 #define EXTENSIONS_MAX 8u /* more than any sender has reason to put in */
 
@@ -20,41 +20,41 @@ enum ipc_parse ipc_parse_ipv6(const uint8_t *p, uint32_t *length, struct ipc_flo
     /* Mapped addresses stand for IPv4 here and have no place on the wire (RFC 4291 2.5.5.2). */
     if (ipc_address_is_ipv4(flow->source) || ipc_address_is_ipv4(flow->destination))
         return IPC_PARSE_MALFORMED;
-    uint32_t at = IPC_IPV6_HEADER, next = 6;
+    struct ipc_ipv6_walk w = ipc_ipv6_walk(p);
     uint64_t marks = 0;
     int outside = 1, later = 0; /* outside: still in front of the place for IPsec */
-    layout->header = at;
-    layout->next = next;
+    layout->header = w.at;
+    layout->next = w.named;
     layout->fragment = 0;
     for (unsigned n = 0; !later; n++) {
-        uint8_t protocol = p[next];
-        if (protocol != IPC_PROTO_HOP_BY_HOP && protocol != IPC_PROTO_ROUTING &&
-            protocol != IPC_PROTO_FRAGMENT && protocol != IPC_PROTO_DESTINATION)
-            break;
-        if (n == EXTENSIONS_MAX || total - at < 8) return IPC_PARSE_MALFORMED;
-        if (protocol == IPC_PROTO_HOP_BY_HOP && n > 0) return IPC_PARSE_MALFORMED;
-        uint32_t size = protocol == IPC_PROTO_FRAGMENT ? 8 : 8 + p[at + 1] * 8u;
-        if (size > total - at) return IPC_PARSE_MALFORMED;
+        uint8_t protocol = w.next;
         if (protocol == IPC_PROTO_FRAGMENT) {
-            if (ipc_load16(p + at + 2) & 0xfff9) marks |= IPC_MARK_FRAGMENT; /* RFC 6946: else it is whole */
-            later = (ipc_load16(p + at + 2) & 0xfff8) != 0;
-            layout->fragment = at + size;
+            if (total - w.at < IPC_IPV6_FRAGMENT_HEADER) return IPC_PARSE_MALFORMED;
+            uint32_t field = ipc_load16(p + w.at + 2);
+            if (field & (IPC_IPV6_OFFSET | IPC_IPV6_MORE))
+                marks |= IPC_MARK_FRAGMENT; /* RFC 6946: else it is whole */
+            later = (field & IPC_IPV6_OFFSET) != 0;
+            w = (struct ipc_ipv6_walk){w.at + IPC_IPV6_FRAGMENT_HEADER, w.at, p[w.at]};
+            layout->fragment = w.at;
+        } else {
+            if (protocol == IPC_PROTO_HOP_BY_HOP && n > 0) return IPC_PARSE_MALFORMED;
+            int step = ipc_ipv6_step(p, total, &w);
+            if (step < 0) return IPC_PARSE_MALFORMED;
+            if (step == 0) break;
         }
-        next = at;
-        at += size;
-        if (protocol == IPC_PROTO_DESTINATION) outside = outside && p[next] == IPC_PROTO_ROUTING;
+        if (n == EXTENSIONS_MAX) return IPC_PARSE_MALFORMED;
+        if (protocol == IPC_PROTO_DESTINATION) outside = outside && w.next == IPC_PROTO_ROUTING;
         if (outside) {
-            layout->header = at;
-            layout->next = next;
+            layout->header = w.at;
+            layout->next = w.named;
         }
     }
-    layout->upper = at;
-    layout->upper_next = next;
-    uint8_t protocol = p[next];
-    flow->rest = (uint64_t)protocol << 8;
-    if (!later && (protocol == IPC_PROTO_TCP || protocol == IPC_PROTO_UDP) && total - at >= 4)
-        flow->rest |= (uint64_t)ipc_load32(p + at) << 32;
-    if (!later && protocol == IPC_PROTO_ICMPV6 && marks_neighbor(p, total, at)) marks |= IPC_MARK_NEIGHBOR;
+    layout->upper = w.at;
+    layout->upper_next = w.named;
+    flow->rest = (uint64_t)w.next << 8;
+    if (!later && (w.next == IPC_PROTO_TCP || w.next == IPC_PROTO_UDP) && total - w.at >= 4)
+        flow->rest |= (uint64_t)ipc_load32(p + w.at) << 32;
+    if (!later && w.next == IPC_PROTO_ICMPV6 && marks_neighbor(p, total, w.at)) marks |= IPC_MARK_NEIGHBOR;
     flow->rest |= marks;
     return IPC_PARSE_OK;
 }

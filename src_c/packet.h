@@ -115,16 +115,21 @@ struct ipc_layout {
     uint32_t fragment; /* IPv6: end of a Fragment header, be the packet whole (RFC 6946) or not; 0: none */
 };
 
-/* Of a packet whose version is 4: checks the header against the buffer and cuts link padding off `*length`.
- */
+/* The header's length, with `*length` cut to the total length; 0: not a well-formed IPv4 packet. */
+static inline uint32_t ipc_ipv4_cut(const uint8_t *p, uint32_t *length) {
+    if (*length < IPC_IPV4_HEADER || p[0] >> 4 != 4) return 0;
+    uint32_t header = (p[0] & 15u) * 4, total = ipc_load16(p + 2);
+    if (header < IPC_IPV4_HEADER || total < header || total > *length) return 0;
+    *length = total;
+    return header;
+}
+
+/* The flow and the length of the header of an IPv4 packet; cuts link padding off `*length`. */
 static inline enum ipc_parse ipc_parse_ipv4(const uint8_t *p, uint32_t *length, struct ipc_words *flow,
                                             uint32_t *header) {
-    if (*length < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;
-    uint32_t ihl = (p[0] & 15u) * 4;
-    if (ihl < IPC_IPV4_HEADER) return IPC_PARSE_MALFORMED;
-    uint32_t total = ipc_load16(p + 2);
-    if (total < ihl || total > *length) return IPC_PARSE_MALFORMED;
-    *length = total;
+    uint32_t ihl = ipc_ipv4_cut(p, length);
+    if (ihl == 0) return IPC_PARSE_MALFORMED;
+    uint32_t total = *length;
     *header = ihl;
     uint32_t fragment = ipc_load16(p + 6) & IPC_FRAGMENT_BITS;
     flow->addresses = ipc_load64(p + 12);
@@ -164,6 +169,16 @@ static inline uint16_t ipc_fold(uint64_t sum) {
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     return (uint16_t)sum;
+}
+/* The pseudo-header of either family (RFC 793 3.1, RFC 8200 8.1) in front of `size` bytes of the protocol. */
+static inline uint64_t ipc_pseudo_sum(const uint8_t *ip, uint8_t protocol, uint32_t size) {
+    uint64_t sum = (uint64_t)protocol + size;
+    return ip[0] >> 4 == 4 ? ipc_sum(ip + 12, 8, sum) : ipc_sum(ip + 8, 32, sum);
+}
+/* The checksum over TCP, UDP or ICMPv6 with its pseudo-header: 0 when the one in it is right. */
+static inline uint16_t ipc_transport_sum(const uint8_t *ip, uint8_t protocol, const uint8_t *segment,
+                                         uint32_t size) {
+    return (uint16_t)~ipc_fold(ipc_sum(segment, size, ipc_pseudo_sum(ip, protocol, size)));
 }
 static inline void ipc_header_checksum(uint8_t *p, uint32_t length) {
     p[10] = p[11] = 0;

@@ -114,23 +114,20 @@ static int prepare_ah(ipc_driver *d) {
 /* Suite, key, window and SPI of a hard SA. On an error nothing is left behind. */
 static int arm(ipc_driver *d, const struct ipc_sa_config *c, uint32_t index) {
     struct ipc_sa_hot *hot = ipc_hot(d, index);
-    struct ipc_sa_ctl *ctl = ipc_ctl(d, index);
-    const struct ipc_crypto_suite crypto = {c->encryption, c->integrity, c->esn,
-                                            c->service == IPC_SERVICE_AH};
+    const struct ipc_crypto_suite crypto = ipc_sa_suite(c);
     int rc = suite_for(d, &crypto, &hot->suite);
     if (rc == 0 && c->service == IPC_SERVICE_AH) rc = prepare_ah(d);
     if (rc < 0) return rc;
     const struct ipc_suite *suite = hot->suite;
-    ctl->key = suite->backend->key_create(suite->engine, &suite->crypto, c->encryption_key, c->integrity_key);
-    if (!ctl->key) return IPC_E(NO_MEMORY);
-    hot->key = ctl->key;
+    hot->key = suite->backend->key_create(suite->engine, &suite->crypto, c->encryption_key, c->integrity_key);
+    if (!hot->key) return IPC_E(NO_MEMORY);
     if (c->direction == IPC_INBOUND) {
         rc = init_window(&hot->got.window, c);
         if (rc == 0 && (rc = enter_spi(d, c, index)) < 0) free_window(&hot->got.window);
     } else {
         hot->sent.sequence = c->sequence;
     }
-    if (rc < 0) suite->backend->key_destroy(ctl->key);
+    if (rc < 0) suite->backend->key_destroy(hot->key);
     return rc;
 }
 
@@ -174,9 +171,8 @@ int ipc_sa_add(ipc_driver *d, const struct ipc_sa_config *c, ipc_sa *handle) {
     memset(hot, 0, sizeof *hot);
     if (c->service != IPC_SERVICE_SOFT && (rc = arm(d, c, index)) < 0) return rc;
     d->sa_free = next_free;
-    void *key = ctl->key;
     *ctl = (struct ipc_sa_ctl){
-        .config = *c, .key = key, .serial = ++d->sa_serial, .next = IPC_NONE, .generation = generation + 1};
+        .config = *c, .serial = ++d->sa_serial, .next = IPC_NONE, .generation = generation + 1};
     ctl->config.encryption_key = ctl->config.integrity_key = NULL;
     ctl->config.encryption_key_length = ctl->config.integrity_key_length = 0;
     ipc_sa_fill(hot, c);
@@ -201,11 +197,10 @@ static void destroy(ipc_driver *d, uint32_t index) {
     struct ipc_sa_hot *hot = ipc_hot(d, index);
     if (ctl->offload) ipc_offload_withdraw(d, index);
     if (hot->service != IPC_SERVICE_SOFT) {
-        hot->suite->backend->key_destroy(ctl->key);
+        hot->suite->backend->key_destroy(hot->key);
         if (hot->direction == IPC_INBOUND) free_window(&hot->got.window);
     }
     memset(hot, 0, sizeof *hot);
-    ctl->key = NULL;
 }
 
 int ipc_sa_delete(ipc_driver *d, ipc_sa handle) {
@@ -231,8 +226,7 @@ int ipc_sa_delete(ipc_driver *d, ipc_sa handle) {
 int ipc_sa_set_path_mtu(ipc_driver *d, ipc_sa handle, uint32_t path_mtu) {
     if (!ipc_sa_valid(d, handle)) return IPC_E(NOT_FOUND);
     struct ipc_sa_ctl *ctl = ipc_ctl(d, IPC_SA_INDEX(handle));
-    if (ctl->config.direction != IPC_OUTBOUND || (path_mtu && (path_mtu < 68 || path_mtu > IPC_PACKET_MAX)))
-        return IPC_E(INVALID);
+    if (ctl->config.direction != IPC_OUTBOUND || !ipc_path_mtu_valid(path_mtu)) return IPC_E(INVALID);
     ctl->config.path_mtu = path_mtu;
     ipc_sa_set_path_mtu_hot(ipc_hot(d, IPC_SA_INDEX(handle)), path_mtu);
     return 0;

@@ -2,9 +2,8 @@
 #include "internal.h"
 
 #define TUNNEL_TTL 128u /* as the hosts of the time sent; RFC 2401 5.1.2.1 leaves it open */
-#define MTU_MIN    68u  /* RFC 791 */
 
-static struct ipc_crypto_suite suite_of(const struct ipc_sa_config *c) {
+struct ipc_crypto_suite ipc_sa_suite(const struct ipc_sa_config *c) {
     return (struct ipc_crypto_suite){c->encryption, c->integrity, c->esn, c->service == IPC_SERVICE_AH};
 }
 
@@ -16,7 +15,7 @@ static int one_family(const struct ipc_sa_config *c) {
 static int check_algorithms(const struct ipc_sa_config *c) {
     const struct ipc_encryption_info *e = ipc_encryption_info(c->encryption);
     const struct ipc_integrity_info *a = ipc_integrity_info(c->integrity);
-    struct ipc_crypto_suite suite = suite_of(c);
+    struct ipc_crypto_suite suite = ipc_sa_suite(c);
     if (!e || !a || !ipc_crypto_suite_valid(&suite)) return IPC_E(INVALID);
     /* ESP without integrity is open to chosen-ciphertext attacks (Paterson and Yau 2006). */
     if (e->icv_length == 0 && a->icv_length == 0 && !c->allow_unauthenticated) return IPC_E(INVALID);
@@ -34,7 +33,7 @@ static int check_numbers(const struct ipc_sa_config *c) {
     if (!c->esn && c->sequence > UINT32_MAX) return IPC_E(INVALID);
     if (c->hard_bytes && c->soft_bytes > c->hard_bytes) return IPC_E(INVALID);
     if (c->hard_time && c->soft_time > c->hard_time) return IPC_E(INVALID);
-    if (c->path_mtu && (c->path_mtu < MTU_MIN || c->path_mtu > IPC_PACKET_MAX)) return IPC_E(INVALID);
+    if (!ipc_path_mtu_valid(c->path_mtu)) return IPC_E(INVALID);
     return 0;
 }
 
@@ -142,7 +141,6 @@ static void fill_headers(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
 static void fill_selectors(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
     int any = !c->family && !c->protocol && !c->source_port && !c->destination_port &&
               ipc_address_is_none(c->inner_source_mask) && ipc_address_is_none(c->inner_destination_mask);
-    h->in.inner_family = c->family;
     h->cold_selectors = !any && c->family != 4;
     if (any || h->cold_selectors) return;
     struct ipc_words mask = {

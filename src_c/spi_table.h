@@ -14,6 +14,7 @@
 
 #include <stdint.h>
 
+#include "hash.h"
 #include "ipsec_core/types.h"
 
 #define IPC_SPI_NONE  UINT32_MAX /* no index */
@@ -55,16 +56,11 @@ static inline uint32_t ipc_spi_tag(uint8_t protocol, ipc_address destination) {
     return ipc_address_is_ipv4(destination) ? protocol : protocol | IPC_SPI_IPV6;
 }
 
-static inline uint64_t ipc_spi_fold(uint64_t a, uint64_t b) {
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 /* The same for all tables of one seed. */
 static inline uint32_t ipc_spi_word(const struct ipc_spi_table *t, ipc_address destination) {
     if (ipc_address_is_ipv4(destination)) return (uint32_t)destination.low;
-    uint64_t high = ipc_spi_fold(destination.high ^ t->seed[0], t->seed[1]);
-    return (uint32_t)(ipc_spi_fold(destination.low ^ high, t->seed[0] | 1) >> 32);
+    uint64_t high = ipc_fold_product(destination.high ^ t->seed[0], t->seed[1]);
+    return (uint32_t)(ipc_fold_product(destination.low ^ high, t->seed[0] | 1) >> 32);
 }
 
 static inline uint32_t ipc_spi_lines(const struct ipc_spi_table *t) {
@@ -73,7 +69,7 @@ static inline uint32_t ipc_spi_lines(const struct ipc_spi_table *t) {
 
 /* 32 bits that do not depend on the size of the table. */
 static inline uint32_t ipc_spi_hash(const uint64_t seed[2], uint32_t spi, uint32_t word, uint32_t tag) {
-    return (uint32_t)(ipc_spi_fold(((uint64_t)spi << 32 | word) ^ seed[0], seed[1] + (uint64_t)tag * 2) >>
+    return (uint32_t)(ipc_fold_product(((uint64_t)spi << 32 | word) ^ seed[0], seed[1] + (uint64_t)tag * 2) >>
                       32);
 }
 
