@@ -34,7 +34,7 @@ class Pair:
 
     @property
     def inbound_spi(self) -> int:
-        return self.event.inbound.spi
+        return self.event.inbound_spi
 
     def retire(self, driver: Driver, now: float) -> None:
         """A newer pair has taken over: the end comes after `OVERLAP_SECONDS`, and no SA asks for a successor."""
@@ -104,7 +104,7 @@ def _driver_sa(
 
 def install_inbound(driver: Driver, event: QuickModeEvent, idle_seconds: float, *, initiator: bool) -> int:
     """Hands the inbound SA to the driver and returns its handle."""
-    return driver.add_sa(_driver_sa(event, event.inbound, "in", initiator, idle_seconds))
+    return driver.add_sa(_driver_sa(event, event.inbound[0], "in", initiator, idle_seconds))
 
 
 def install(driver: Driver, event: QuickModeEstablished, inbound: int | None, idle_seconds: float) -> Pair:
@@ -114,7 +114,9 @@ def install(driver: Driver, event: QuickModeEstablished, inbound: int | None, id
     """
     if inbound is None:
         inbound = install_inbound(driver, event, idle_seconds, initiator=event.initiator)
-    return Pair(event, inbound, driver.add_sa(_driver_sa(event, event.outbound, "out", event.initiator, idle_seconds)))
+    return Pair(
+        event, inbound, driver.add_sa(_driver_sa(event, event.outbound[0], "out", event.initiator, idle_seconds))
+    )
 
 
 def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, KeyRecord]:
@@ -133,4 +135,4 @@ def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, KeyRecord]:
             child.authentication_key,
         )
 
-    return record(remote, local, event.inbound), record(local, remote, event.outbound)
+    return record(remote, local, event.inbound[0]), record(local, remote, event.outbound[0])

@@ -238,7 +238,7 @@ class Computer:
                     541, eventlog.main_mode_established(_peer(event.remote), self._hosts(event.remote), parameters), now
                 )
             case QuickModeAnswered():
-                self._answered[event.inbound.spi] = install_inbound(
+                self._answered[event.inbound_spi] = install_inbound(
                     self.driver, event, self._idle_seconds, initiator=False
                 )
             case QuickModeEstablished():
@@ -257,8 +257,8 @@ class Computer:
         for old in self._pairs.values():
             if old.event.selectors == event.selectors and old.event.remote == event.remote and not old.replaced:
                 old.retire(self.driver, event.time)
-        self._pairs[event.inbound.spi] = install(
-            self.driver, event, self._answered.pop(event.inbound.spi, None), self._idle_seconds
+        self._pairs[event.inbound_spi] = install(
+            self.driver, event, self._answered.pop(event.inbound_spi, None), self._idle_seconds
         )
         if self._key_log:
             self.keys.extend(key_records(event))
@@ -268,8 +268,8 @@ class Computer:
             suite.integrity_text,
             "",
             event.encapsulation is Encapsulation.TUNNEL,
-            event.inbound.spi,
-            event.outbound.spi,
+            event.inbound_spi,
+            event.outbound_spi,
             event.lifetime_seconds,
             event.lifetime_kilobytes,
         )

@@ -1,5 +1,6 @@
 """Sans-IO ISAKMP/Oakley (IKEv1, RFC 2407-2409) as Windows 2000 does it: Main Mode, Quick Mode, Informational."""
 
+from ipsec_core.ike.credentials import Certificates, CredentialRefused, GssContext, Kerberos, PeerIdentity
 from ipsec_core.ike.engine import IkeEngine
 from ipsec_core.ike.events import (
     Acquire,
@@ -29,15 +30,19 @@ from ipsec_core.ike.iana import (
     Group,
     Hash,
 )
+from ipsec_core.ike.nat import UdpEncapsulation
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
+from ipsec_core.ike.options import IkeOptions, NatTraversal
 
 __all__ = [
     "Acquire",
     "AhTransform",
     "AuthAlgorithm",
     "AuthMethod",
+    "Certificates",
     "ChildDeleted",
     "ChildSa",
+    "CredentialRefused",
     "Datagram",
     "Encapsulation",
     "Encryption",
@@ -46,15 +51,20 @@ __all__ = [
     "FailurePoint",
     "FailureReason",
     "Group",
+    "GssContext",
     "Hash",
     "IkeEngine",
+    "IkeOptions",
     "IkePolicy",
+    "Kerberos",
     "MainModeDeleted",
     "MainModeEstablished",
     "MainModeOffer",
     "MainModePolicy",
     "Mode",
+    "NatTraversal",
     "NegotiationFailed",
+    "PeerIdentity",
     "ProposalMismatch",
     "QuickModeAnswered",
     "QuickModeEstablished",
@@ -62,4 +72,5 @@ __all__ = [
     "QuickModePolicy",
     "SoftAssociation",
     "TrafficSelector",
+    "UdpEncapsulation",
 ]

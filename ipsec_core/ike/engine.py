@@ -14,7 +14,8 @@ from ipsec_core.ike import protected, wire
 from ipsec_core.ike.conversations import Conversation, MainConversation, Pending, QuickConversation
 from ipsec_core.ike.events import Acquire, Datagram, Event, IkePolicy, Mode, NegotiationFailed
 from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, Unverified, reason_of_notify
-from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, ExchangeType, Notify, Protocol
+from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, UDP_PORT, ExchangeType, Notify, Protocol
+from ipsec_core.ike.options import IkeOptions
 from ipsec_core.ike.outbox import STATISTICS, Acquires, Children, Outbox
 from ipsec_core.ike.phase_one import MainModes
 from ipsec_core.ike.phase_two import QuickModes
@@ -42,9 +43,10 @@ class IkeEngine:
         allocate_spi: Callable[[], int],
         key_log: bool = False,
         trace: Callable[[str], None] | None = None,
+        options: IkeOptions | None = None,
     ) -> None:
         self.local = _address("local", local)
-        self._out = Outbox(self.local, policy, random, trace or (lambda line: None), key_log)
+        self._out = Outbox(self.local, policy, random, trace or (lambda line: None), key_log, options or IkeOptions())
         self._acquires = Acquires()
         self._children = Children(self._out)
         self._quick_modes = QuickModes(self._out, self._acquires, self._children, allocate_spi, self._advance)
@@ -86,8 +88,11 @@ class IkeEngine:
         self._acquires.add(Pending(request, [request.reference]))
         self._advance(now, remote)
 
-    def receive_datagram(self, now: float, data: bytes, source: tuple[str, int]) -> None:
-        """One UDP payload that came to port 500 from `source`, an (address, port)."""
+    def receive_datagram(self, now: float, data: bytes, source: tuple[str, int], port: int = UDP_PORT) -> None:
+        """One UDP payload that came to our `port` (500 or 4500) from `source`, an (address, port).
+
+        On port 4500 it is what begins with four zero bytes (RFC 3948 section 2.2); ESP and keep-alives are not for IKE.
+        """
         self._out.counters["Received"] += 1
         try:
             header = wire.parse_header(data)

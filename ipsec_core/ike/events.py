@@ -7,8 +7,11 @@ from enum import Enum
 from typing import Protocol
 
 from ipsec_core.errors import NegotiationError
+from ipsec_core.ike import iana
+from ipsec_core.ike.credentials import Certificates, Kerberos, PeerIdentity
 from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
-from ipsec_core.ike.iana import Encapsulation
+from ipsec_core.ike.iana import UDP_PORT, AuthMethod, Encapsulation
+from ipsec_core.ike.nat import UdpEncapsulation
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
 
 
@@ -43,17 +46,30 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class MainModePolicy:
-    """How Main Mode with one peer is done. `quick_modes_limit` 0 is unlimited; 1 is "master key PFS"."""
+    """How Main Mode with one peer is done. `quick_modes_limit` 0 is unlimited; 1 is "master key PFS".
+
+    The offers, in order of preference, name authentication methods; what each of them needs is in `preshared_key`,
+    `certificates` or `kerberos`.
+    """
 
     offers: tuple[MainModeOffer, ...]
-    preshared_key: bytes = field(repr=False)
+    preshared_key: bytes = field(default=b"", repr=False)
     quick_modes_limit: int = 0
+    certificates: Certificates | None = None
+    kerberos: Kerberos | None = None
 
     def __post_init__(self) -> None:
         if not self.offers:
             raise NegotiationError("MainModePolicy.offers: empty, at least one offer is needed")
-        if not self.preshared_key:
-            raise NegotiationError("MainModePolicy.preshared_key: empty, at least one byte is needed")
+        needed = {
+            AuthMethod.PRESHARED_KEY: ("preshared_key", self.preshared_key),
+            AuthMethod.RSA_SIGNATURES: ("certificates", self.certificates),
+            AuthMethod.KERBEROS: ("kerberos", self.kerberos),
+        }
+        for method in {offer.auth for offer in self.offers}:
+            name, value = needed[method]
+            if not value:
+                raise NegotiationError(f"MainModePolicy.{name}: empty, an offer authenticates by {method.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +91,22 @@ class IkePolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """One UDP payload to send from our port 500; `destination` is (address, port)."""
+    """One UDP payload to send, as it is; `destination` is (address, port), `source_port` our own."""
 
     data: bytes
     destination: tuple[str, int]
+    source_port: int = UDP_PORT
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSa:
-    """One direction of an ESP SA pair. `salt` (RFC 3686, RFC 4106) is that of AES-CTR and AES-GCM, else empty."""
+    """One direction of an AH or ESP SA. `salt` (RFC 3686, RFC 4106) is that of AES-CTR and AES-GCM, else empty."""
 
     spi: int
     encryption_key: bytes = field(repr=False)
     authentication_key: bytes = field(repr=False)
     salt: bytes = field(repr=False)
+    protocol: iana.Protocol = iana.Protocol.ESP
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,7 @@ class MainModeEstablished:
     initiator_cookie: bytes
     responder_cookie: bytes
     encryption_key: bytes | None = field(repr=False)
+    peer: PeerIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +140,12 @@ class QuickModeAnswered:
     selectors: TrafficSelector
     reference: int
     offer: QuickModeOffer
-    inbound: ChildSa
+    inbound: tuple[ChildSa, ...]
+    udp: UdpEncapsulation | None
+
+    @property
+    def inbound_spi(self) -> int:
+        return self.inbound[0].spi
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +155,8 @@ class QuickModeEstablished:
     `selectors` are seen from us; `reference` is the filter of our acquire or of our responder's policy; `answers` are
     the references of all acquires that this pair answers (none on a plain responder). `previous` is the inbound SPI of
     the pair with the same selectors that this one replaces (a rekey), which the caller ends with `delete_child` when
-    traffic has moved over.
+    traffic has moved over. `inbound` and `outbound` have an SA for each protocol of the offer, AH before ESP (AH is
+    outside, RFC 2401 section 4.5); the SPI of the first names the pair. `udp`: ESP in UDP, None without a NAT.
     """
 
     time: float
@@ -142,12 +167,21 @@ class QuickModeEstablished:
     reference: int
     answers: tuple[int, ...]
     offer: QuickModeOffer
-    inbound: ChildSa
-    outbound: ChildSa
+    inbound: tuple[ChildSa, ...]
+    outbound: tuple[ChildSa, ...]
     lifetime_seconds: int
     lifetime_kilobytes: int
     encapsulation: Encapsulation
     previous: int | None
+    udp: UdpEncapsulation | None
+
+    @property
+    def inbound_spi(self) -> int:
+        return self.inbound[0].spi
+
+    @property
+    def outbound_spi(self) -> int:
+        return self.outbound[0].spi
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +189,8 @@ class NegotiationFailed:
     """Audits 545, 546 and 547. `answers` are the acquires that end here.
 
     `selectors` is None when a Main Mode fails that nothing waited for. `details` names the attribute when the two lists
-    of offers have nothing in common. `inbound_spi` is the SPI that was reserved for it and is free again.
+    of offers have nothing in common. `inbound_spi` is the SPI that was reserved for it and is free again. `peer` is who
+    the peer claimed to be, where a certificate was refused (audit 544).
     """
 
     time: float
@@ -167,6 +202,7 @@ class NegotiationFailed:
     details: ProposalMismatch | None = None
     answers: tuple[int, ...] = ()
     inbound_spi: int | None = None
+    peer: PeerIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)

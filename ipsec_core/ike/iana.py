@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 UDP_PORT = 500
+# RFC 3948 section 2: IKE (behind four zero bytes) and ESP share it.
+NAT_T_PORT = 4500
 # RFC 2408 section 3.14.1: notify types below are errors, from here on they are status.
 FIRST_STATUS_NOTIFY = 16384
 DOI_IPSEC = 1
@@ -32,6 +34,13 @@ class PayloadType(IntEnum):
     NOTIFICATION = 11
     DELETE = 12
     VENDOR_ID = 13
+    # RFC 3947 section 3, and the numbers of draft-ietf-ipsec-nat-t-ike-02 and of Microsoft ([MS-IKEE] 2.2).
+    NAT_D = 20
+    NAT_OA = 21
+    GSS_TOKEN = 129
+    NAT_D_DRAFT = 130
+    NAT_OA_DRAFT = 131
+    FRAGMENT = 132
 
 
 class ExchangeType(IntEnum):
@@ -74,14 +83,23 @@ class Notify(IntEnum):
     PAYLOAD_MALFORMED = 16
     INVALID_KEY_INFORMATION = 17
     INVALID_ID_INFORMATION = 18
+    INVALID_CERT_ENCODING = 19
+    INVALID_CERTIFICATE = 20
+    CERT_TYPE_UNSUPPORTED = 21
+    INVALID_CERT_AUTHORITY = 22
     INVALID_HASH_INFORMATION = 23
     AUTHENTICATION_FAILED = 24
     INVALID_SIGNATURE = 25
+    NOTIFY_SA_LIFETIME = 27
+    CERTIFICATE_UNAVAILABLE = 28
     UNEQUAL_PAYLOAD_LENGTHS = 30
     CONNECTED = 16384
     RESPONDER_LIFETIME = 24576
     REPLAY_STATUS = 24577
     INITIAL_CONTACT = 24578
+    # Microsoft's own, [MS-IKEE] 2.2.6: a Windows error code; a cookie against floods.
+    MICROSOFT_STATUS = 40003
+    MICROSOFT_COOKIE = 40004
 
 
 class Protocol(IntEnum):
@@ -96,7 +114,16 @@ class IdType(IntEnum):
     """Identification types, RFC 2407 section 4.6.2.1."""
 
     IPV4_ADDR = 1
+    FQDN = 2
+    USER_FQDN = 3
     IPV4_ADDR_SUBNET = 4
+    IPV6_ADDR = 5
+    IPV6_ADDR_SUBNET = 6
+    IPV4_ADDR_RANGE = 7
+    IPV6_ADDR_RANGE = 8
+    DER_ASN1_DN = 9
+    DER_ASN1_GN = 10
+    KEY_ID = 11
 
 
 class LifeType(IntEnum):
@@ -116,6 +143,8 @@ class MainModeAttribute(IntEnum):
     LIFE_TYPE = 11
     LIFE_DURATION = 12
     KEY_LENGTH = 14
+    # The GSS endpoint name in UTF-16LE, draft-ietf-ipsec-isakmp-gss-auth-07.
+    GSS_NAME = 16384
 
 
 class QuickModeAttribute(IntEnum):
@@ -143,10 +172,12 @@ class Hash(IntEnum):
     MD5 = 1
     SHA1 = 2
     SHA256 = 4
+    SHA384 = 5
+    SHA512 = 6
 
 
 class Group(IntEnum):
-    """Diffie-Hellman groups, RFC 2409 section 6 and RFC 3526 section 3."""
+    """Diffie-Hellman groups, RFC 2409 section 6, RFC 3526, RFC 5903."""
 
     MODP_768 = 1
     MODP_1024 = 2
@@ -157,6 +188,17 @@ class AuthMethod(IntEnum):
     """Phase 1 authentication, RFC 2409 appendix A."""
 
     PRESHARED_KEY = 1
+    RSA_SIGNATURES = 3
+    # Kerberos V5 through GSS-API, draft-ietf-ipsec-isakmp-gss-auth-07.
+    KERBEROS = 65001
+
+
+class CertificateEncoding(IntEnum):
+    """What a CERT or CERTREQ payload holds, RFC 2408 section 3.9."""
+
+    PKCS7 = 1
+    X509_SIGNATURE = 4
+    CRL = 7
 
 
 class EspTransform(IntEnum):

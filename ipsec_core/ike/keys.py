@@ -22,6 +22,8 @@ _HASHES: dict[Hash, Callable[[], hashes.HashAlgorithm]] = {
     Hash.MD5: hashes.MD5,
     Hash.SHA1: hashes.SHA1,
     Hash.SHA256: hashes.SHA256,
+    Hash.SHA384: hashes.SHA384,
+    Hash.SHA512: hashes.SHA512,
 }
 _BLOCK = {Encryption.DES_CBC: 8, Encryption.TRIPLE_DES_CBC: 8, Encryption.AES_CBC: 16}
 _KEY_LENGTH = {Encryption.DES_CBC: 8, Encryption.TRIPLE_DES_CBC: 24}

@@ -11,6 +11,7 @@ from ipsec_core.ike.conversations import Child, Conversation, MainConversation, 
 from ipsec_core.ike.events import ChildDeleted, Datagram, Event, IkePolicy, Mode, NegotiationFailed
 from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
 from ipsec_core.ike.offers import TrafficSelector
+from ipsec_core.ike.options import IkeOptions
 from ipsec_core.ike.timers import Retransmission, Timer, Timers
 
 STATISTICS = (
@@ -39,6 +40,7 @@ class Outbox:
     random: Callable[[int], bytes]
     trace: Callable[[str], None]
     key_log: bool
+    options: IkeOptions
     timers: Timers = field(default_factory=Timers)
     datagrams: list[Datagram] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import MainConversation, Pending
+from ipsec_core.ike.credentials import PeerIdentity
 from ipsec_core.ike.events import MainModeDeleted, MainModeEstablished, SoftAssociation
 from ipsec_core.ike.failures import (
     FailurePoint,
@@ -227,6 +228,7 @@ class MainModes:
                 exchange.initiator_cookie,
                 exchange.responder_cookie,
                 exchange.session.cipher.key if self._out.key_log else None,
+                PeerIdentity(exchange.offer.auth),
             )
         )
         if exchange.peer_initial_contact:

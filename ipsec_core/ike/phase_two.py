@@ -125,6 +125,7 @@ class QuickModes:
                     exchange.reference,
                     exchange.offer,
                     exchange.inbound,
+                    None,
                 )
             )
 
@@ -139,7 +140,7 @@ class QuickModes:
             quick.last_sent = confirmation
             self._out.transmit(quick)
             self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
-        child = Child(remote, exchange.selectors, exchange.inbound.spi, exchange.outbound.spi, now)
+        child = Child(remote, exchange.selectors, exchange.inbound[0].spi, exchange.outbound[0].spi, now)
         previous = self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
         self._out.counters["Rekeys"] += previous is not None
@@ -160,6 +161,7 @@ class QuickModes:
                 exchange.offer.lifetime_kilobytes,
                 exchange.offer.encapsulation,
                 previous,
+                None,
             )
         )
 

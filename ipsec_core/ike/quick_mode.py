@@ -78,8 +78,8 @@ class QuickMode:
         self.reference = 0
         self.selectors: TrafficSelector | None = None
         self.offer: QuickModeOffer
-        self.inbound: ChildSa
-        self.outbound: ChildSa
+        self.inbound: tuple[ChildSa, ...]
+        self.outbound: tuple[ChildSa, ...]
         self._random = random
         self._allocate_spi = allocate_spi
         self._find_policy = find_policy
@@ -222,8 +222,8 @@ class QuickMode:
     def _derive(self, offer: QuickModeOffer, peer_spi: int, shared: bytes) -> None:
         assert self.inbound_spi is not None
         self.offer = offer
-        self.inbound = self._child(self.inbound_spi, shared)
-        self.outbound = self._child(peer_spi, shared)
+        self.inbound = (self._child(self.inbound_spi, shared),)
+        self.outbound = (self._child(peer_spi, shared),)
 
     def _child(self, spi: int, shared: bytes) -> ChildSa:
         material = keys.keymat(

@@ -71,9 +71,9 @@ def test_six_and_three_messages(kit: Any) -> None:
     a, b = established(kit, net)
     assert (a.initiator, a.reference, a.answers, a.previous) == (True, 1, (1,), None)
     assert (b.initiator, b.reference, b.answers, b.previous) == (False, 7, (), None)
-    assert a.inbound.spi != a.outbound.spi
-    assert len(a.inbound.encryption_key) == 24
-    assert len(a.inbound.authentication_key) == 20
+    assert a.inbound_spi != a.outbound_spi
+    assert len(a.inbound[0].encryption_key) == 24
+    assert len(a.inbound[0].authentication_key) == 20
     mains = [net.of(who, MainModeEstablished)[0] for who in (kit.ALICE, kit.BOB)]
     assert mains[0].encryption_key == mains[1].encryption_key
     assert mains[0].encryption_key is not None
@@ -95,7 +95,7 @@ def test_keys_stay_out_of_events_and_texts(kit: Any) -> None:
     (main,) = net.of(kit.ALICE, MainModeEstablished)
     assert main.encryption_key is None
     a, _ = established(kit, net)
-    for secret in (a.inbound.encryption_key, kit.KEY):
+    for secret in (a.inbound[0].encryption_key, kit.KEY):
         assert repr(secret) not in repr(a)
         assert not any(secret.hex() in line for line in lines)
     assert any(line.startswith("Sending: Main Mode") for line in lines)
@@ -198,7 +198,7 @@ def test_quick_mode_suites(
     net.engines[kit.ALICE].acquire(0.0, kit.wish(offers=(offer,)))
     net.run()
     a, _ = established(kit, net)
-    assert (len(a.inbound.encryption_key), len(a.inbound.authentication_key), len(a.inbound.salt)) == lengths
+    assert (len(a.inbound[0].encryption_key), len(a.inbound[0].authentication_key), len(a.inbound[0].salt)) == lengths
     assert (a.offer, a.encapsulation, a.lifetime_seconds, a.lifetime_kilobytes) == (offer, encapsulation, 900, 0)
 
 
@@ -416,7 +416,7 @@ def test_one_main_mode_serves_many_quick_modes(kit: Any) -> None:
     assert sorted(a for event in net.of(kit.ALICE, QuickModeEstablished) for a in event.answers) == list(range(1, 9))
     assert len(net.of(kit.ALICE, MainModeEstablished)) == 1
     assert net.of(kit.BOB, QuickModeEstablished)[-1].answers == (99,)
-    assert len({event.inbound.spi for event in net.of(kit.ALICE, QuickModeEstablished)}) == 9
+    assert len({event.inbound_spi for event in net.of(kit.ALICE, QuickModeEstablished)}) == 9
 
 
 def test_master_key_pfs_takes_a_main_mode_each(kit: Any) -> None:
@@ -472,8 +472,8 @@ def test_both_ends_start_at_once(kit: Any) -> None:
         assert not net.of(who, NegotiationFailed)
         assert not net.of(who, ChildDeleted)
         assert not net.of(who, MainModeDeleted)
-    pairs = [{(e.inbound.spi, e.outbound.spi) for e in net.of(kit.ALICE, QuickModeEstablished)}]
-    pairs.append({(e.outbound.spi, e.inbound.spi) for e in net.of(kit.BOB, QuickModeEstablished)})
+    pairs = [{(e.inbound_spi, e.outbound_spi) for e in net.of(kit.ALICE, QuickModeEstablished)}]
+    pairs.append({(e.outbound_spi, e.inbound_spi) for e in net.of(kit.BOB, QuickModeEstablished)})
     assert pairs[0] == pairs[1]
 
 
@@ -486,20 +486,20 @@ def test_rekey(kit: Any) -> None:
     net.engines[kit.ALICE].acquire(net.now, kit.wish(reference=2))
     net.run(net.now + 10)
     second, second_bob = net.of(kit.ALICE, QuickModeEstablished)[1], net.of(kit.BOB, QuickModeEstablished)[1]
-    assert (second.previous, second_bob.previous) == (first.inbound.spi, first_bob.inbound.spi)
-    assert second.inbound.spi != first.inbound.spi
-    assert second.inbound.encryption_key != first.inbound.encryption_key
+    assert (second.previous, second_bob.previous) == (first.inbound_spi, first_bob.inbound_spi)
+    assert second.inbound_spi != first.inbound_spi
+    assert second.inbound[0].encryption_key != first.inbound[0].encryption_key
     assert len(net.of(kit.ALICE, MainModeEstablished)) == 1
-    net.engines[kit.ALICE].delete_child(net.now, first.inbound.spi)
+    net.engines[kit.ALICE].delete_child(net.now, first.inbound_spi)
     net.run(net.now + 10)
     (gone,) = net.of(kit.BOB, ChildDeleted)
-    assert (gone.inbound_spi, gone.outbound_spi) == (first_bob.inbound.spi, first.inbound.spi)
+    assert (gone.inbound_spi, gone.outbound_spi) == (first_bob.inbound_spi, first.inbound_spi)
     assert gone.deleted_by is FailurePoint.PEER
     assert net.of(kit.ALICE, ChildDeleted)[0].deleted_by is FailurePoint.ME
     # The next one replaces the second, not the dead first.
     net.engines[kit.BOB].acquire(net.now, kit.wish(kit.ALICE))
     net.run(net.now + 10)
-    assert net.of(kit.ALICE, QuickModeEstablished)[2].previous == second.inbound.spi
+    assert net.of(kit.ALICE, QuickModeEstablished)[2].previous == second.inbound_spi
 
 
 def test_delete_of_an_unknown_spi_is_no_error(kit: Any) -> None:
@@ -567,7 +567,7 @@ def test_restarted_peer_makes_contact_anew(kit: Any) -> None:
     net.add(kit.ALICE)
     net.engines[kit.ALICE].acquire(net.now, kit.wish(reference=2))
     net.run(net.now + 10)
-    assert [event.inbound_spi for event in net.of(kit.BOB, ChildDeleted)] == [old.inbound.spi]
+    assert [event.inbound_spi for event in net.of(kit.BOB, ChildDeleted)] == [old.inbound_spi]
     assert len(net.of(kit.BOB, MainModeDeleted)) == 1
     assert net.engines[kit.BOB].statistics()["Active quick modes"] == 1
 
@@ -606,9 +606,9 @@ def test_loss_duplication_reordering(kit: Any, seed: int, loss: float, repeat: f
         events = net.of(who, QuickModeEstablished) + net.of(who, NegotiationFailed)
         assert [answer for event in events for answer in event.answers] == [reference]
     # A pair that both ends have is the same at both ends.
-    at_bob = {event.outbound.spi: event for event in net.of(kit.BOB, QuickModeEstablished)}
+    at_bob = {event.outbound_spi: event for event in net.of(kit.BOB, QuickModeEstablished)}
     for event in net.of(kit.ALICE, QuickModeEstablished):
-        if other := at_bob.get(event.inbound.spi):
+        if other := at_bob.get(event.inbound_spi):
             assert (event.inbound, event.outbound) == (other.outbound, other.inbound)
             assert event.selectors == other.selectors.mirrored()
     for engine in net.engines.values():

@@ -204,7 +204,7 @@ def test_protected_delete_needs_its_hash_and_counts_once(kit: Any) -> None:
     child = net.of(kit.BOB, QuickModeEstablished)[0]
     (main,) = net.engines[kit.ALICE]._main_modes.all()
     session = main.exchange.session
-    payload = (wire.Delete(Protocol.ESP, 4, (child.outbound.spi.to_bytes(4),)),)
+    payload = (wire.Delete(Protocol.ESP, 4, (child.outbound_spi.to_bytes(4),)),)
     false = protected.seal(session, ExchangeType.INFORMATIONAL, 99, session.iv(99), bytes(20), payload)
     true = protected.seal_informational(session, 99, payload)
     bob.receive_datagram(net.now, false, (kit.ALICE, 500))

@@ -51,9 +51,9 @@ def test_one_flipped_bit(kit: Any, number: int, bit: int) -> None:
         a for e in net.of(kit.ALICE, QuickModeEstablished) + net.of(kit.ALICE, NegotiationFailed) for a in e.answers
     ]
     assert answers == [1]
-    at_bob = {event.outbound.spi: event for event in net.of(kit.BOB, QuickModeEstablished)}
+    at_bob = {event.outbound_spi: event for event in net.of(kit.BOB, QuickModeEstablished)}
     for event in net.of(kit.ALICE, QuickModeEstablished):
-        other = at_bob[event.inbound.spi]
+        other = at_bob[event.inbound_spi]
         assert (event.inbound, event.outbound) == (other.outbound, other.inbound)
         assert event.offer == other.offer == kit.ESP_OFFER
     # From message 5 on damage is dropped and the next copy does it. Two things no HASH of RFC 2409 covers: the
@@ -144,9 +144,9 @@ def test_fuzz_during_the_handshake(kit: Any, seed: int) -> None:
     net.run(500.0)
     events = net.of(kit.ALICE, QuickModeEstablished) + net.of(kit.ALICE, NegotiationFailed)
     assert [answer for event in events for answer in event.answers] == [1]
-    at_bob = {event.outbound.spi: event for event in net.of(kit.BOB, QuickModeEstablished)}
+    at_bob = {event.outbound_spi: event for event in net.of(kit.BOB, QuickModeEstablished)}
     for event in net.of(kit.ALICE, QuickModeEstablished):
-        assert at_bob[event.inbound.spi].outbound == event.inbound
+        assert at_bob[event.inbound_spi].outbound == event.inbound
 
 
 @pytest.mark.parametrize("exchange", [0, 1, 3, 4, 6, 33, 243, 255])
@@ -189,7 +189,7 @@ def test_clear_informational_is_ignored_once_established(kit: Any) -> None:
     child = net.of(kit.ALICE, QuickModeEstablished)[0]
     both = main.initiator_cookie + main.responder_cookie
     for payload in (
-        wire.Delete(Protocol.ESP, 4, (child.outbound.spi.to_bytes(4),)),
+        wire.Delete(Protocol.ESP, 4, (child.outbound_spi.to_bytes(4),)),
         wire.Delete(Protocol.ISAKMP, 16, (both,)),
         wire.Notification(Protocol.ISAKMP, both, Notify.INITIAL_CONTACT),
         wire.Notification(Protocol.ISAKMP, both, Notify.NO_PROPOSAL_CHOSEN),
