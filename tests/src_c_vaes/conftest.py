@@ -9,6 +9,7 @@ import platform
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,45 +17,14 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "src_c_crypto"))  # the tests are no package
+
+from crypto_table import CSuite, Op, Table
+
 SOURCES = Path(__file__).resolve().parents[2] / "src_c"
 SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 GUARD = 0xA5
 HEADER = 16  # SPI, sequence number, IV
-
-
-class CSuite(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint8) for name in ("encryption", "integrity", "esn", "ah")]
-
-
-class Op(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("key", "aad", "iv", "text", "icv", "received")),
-        ("text_length", ctypes.c_uint32),
-        ("sequence_high", ctypes.c_uint32),
-        ("ok", ctypes.c_uint8),
-    ]
-
-
-SUITE = ctypes.POINTER(CSuite)
-CRYPT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, SUITE, ctypes.POINTER(Op), ctypes.c_uint)
-
-
-class Table(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("version", ctypes.CFUNCTYPE(ctypes.c_char_p)),
-        ("rank", ctypes.CFUNCTYPE(ctypes.c_int, SUITE)),
-        ("engine_create", ctypes.CFUNCTYPE(ctypes.c_void_p)),
-        ("engine_destroy", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
-        (
-            "key_create",
-            ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, SUITE, ctypes.c_char_p, ctypes.c_char_p),
-        ),
-        ("key_destroy", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
-        ("key_size", ctypes.CFUNCTYPE(ctypes.c_size_t, SUITE)),
-        ("encrypt", CRYPT),
-        ("decrypt", CRYPT),
-    ]
 
 
 @dataclass(frozen=True, slots=True)
