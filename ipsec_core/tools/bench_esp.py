@@ -32,7 +32,7 @@ from typing import Literal
 from ipsec_core.driver import Action, Burst, Driver, Filter, SecurityAssociation, algorithms, overhead
 from ipsec_core.driver._peer import PEERS, peer_seconds, phases, round_trips
 from ipsec_core.errors import DriverError, SecurityWarning
-from ipsec_core.tools.bench_rows import Row, figure_row
+from ipsec_core.tools.bench_rows import Pair, Row, figure_row, median, rate_row
 
 Peer = Literal["gcm_encrypt", "gcm_decrypt", "cbc_sha1_jobs", "evp_3des_sha1"]
 
@@ -92,9 +92,8 @@ class Sample:
     peer: float | None
 
     @property
-    def ratio(self) -> float:
-        """How many times as fast as the peer ours is."""
-        return self.peer / self.ours if self.peer is not None else 0.0
+    def rates(self) -> Pair:
+        return Pair(_NS / self.ours, _NS / self.peer if self.peer is not None else None)
 
 
 class EspLoop:
@@ -253,25 +252,14 @@ def _mean(samples: Sequence[Sample]) -> Sample:
 
 
 def _median(samples: list[Sample]) -> Sample:
-    """The middle one by ratio; without a peer by time."""
-    return sorted(samples, key=lambda one: (one.ratio, -one.ours))[len(samples) // 2]
+    middle = median([one.rates for one in samples])
+    return next(one for one in samples if one.rates == middle)
 
 
 def _rate(suite: Suite, direction: str, size: int, samples: list[Sample]) -> Row:
-    middle = _median(samples)
-    ratios = [one.ratio for one in samples if one.peer is not None]
-    return Row(
-        name=f"esp {direction}",
-        params={"suite": suite.name, "mode": "tunnel", "size": size, "burst": PACKETS},
-        value=_NS / middle.ours,
-        unit="packets/s",
-        peer=suite.peer,
-        peer_value=_NS / middle.peer if middle.peer is not None else None,
-        ratio=middle.ratio if ratios else None,
-        min=min(ratios, default=None),
-        max=max(ratios, default=None),
-        install=None if ratios else suite.install,
-    )
+    params: dict[str, int | str] = {"suite": suite.name, "mode": "tunnel", "size": size, "burst": PACKETS}
+    rates = [one.rates for one in samples]
+    return rate_row(f"esp {direction}", params, "packets/s", rates, suite.peer, suite.install)
 
 
 def _line(direction: str, line: dict[int, Sample]) -> Iterator[Row]:
