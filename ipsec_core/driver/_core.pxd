@@ -8,6 +8,8 @@ from ipsec_core.driver cimport _c
 cdef class Burst:
     cdef _c.ipc_burst *c
     cdef bint busy
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
 
 
 cdef class Driver:

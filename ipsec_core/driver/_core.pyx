@@ -312,6 +312,15 @@ cdef class Burst:
     def __dealloc__(self):
         _c.ipc_burst_destroy(self.c)
 
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise DriverError("Burst: in use by a driver in another thread")
+        self.busy = True
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.busy = False
+
     def __len__(self):
         return self.c.count
 
@@ -349,9 +358,7 @@ cdef class Burst:
         Raises DriverError when there are more than `capacity` packets or one is longer than `max_packet`. A load that fails leaves the burst empty.
         """
         cdef bint whole = False
-        if self.busy:
-            raise DriverError("Burst: in use by a driver in another thread")
-        self.busy = True
+        self.enter()
         _c.ipc_burst_reset(self.c)
         try:
             if lengths is None:
@@ -362,7 +369,7 @@ cdef class Burst:
         finally:
             if not whole:
                 _c.ipc_burst_reset(self.c)
-            self.busy = False
+            self.leave()
         return self
 
     def packets(self):
@@ -397,13 +404,15 @@ cdef class Burst:
         cdef uint32_t number = ranged("identification", identification, 0, 0xffffffff)
         if into is self:
             raise DriverError("into: the burst itself; accepted: another one")
-        if self.busy or into.busy:
-            raise DriverError("Burst: in use by a driver in another thread")
-        self.busy = into.busy = True
-        _c.ipc_burst_reset(into.c)
-        with nogil:
-            _c.ipc_burst_fragment(self.c, &next_one, into.c, most, &number)
-        self.busy = into.busy = False
+        self.enter()
+        try:
+            into.enter()
+            _c.ipc_burst_reset(into.c)
+            with nogil:
+                _c.ipc_burst_fragment(self.c, &next_one, into.c, most, &number)
+            into.leave()
+        finally:
+            self.leave()
         return next_one, number
 
 
@@ -763,17 +772,16 @@ cdef class Driver:
     def _run(self, Burst burst, double now, bint out):
         cdef uint32_t i, passed
         cdef uint64_t ns = nanoseconds(now)
-        self.enter()
-        if burst.busy:
+        burst.enter()
+        try:
+            self.enter()
+            with nogil:
+                for i in range(burst.c.count):
+                    burst.c.time[i] = ns
+                passed = _c.ipc_outbound(self.c, burst.c) if out else _c.ipc_inbound(self.c, burst.c)
             self.leave()
-            raise DriverError("Burst: in use by a driver in another thread")
-        burst.busy = True
-        with nogil:
-            for i in range(burst.c.count):
-                burst.c.time[i] = ns
-            passed = _c.ipc_outbound(self.c, burst.c) if out else _c.ipc_inbound(self.c, burst.c)
-        burst.busy = False
-        self.leave()
+        finally:
+            burst.leave()
         return passed
 
     def outbound(self, Burst burst, double now=0.0):
@@ -808,12 +816,14 @@ cdef class Driver:
     def release(self, Burst burst, double now=0.0):
         """Fills the burst with waiting packets whose SA has come; returns how many. Run them through `outbound` before newer packets."""
         cdef uint64_t ns = nanoseconds(now)
-        if burst.busy:
-            raise DriverError("Burst: in use by a driver in another thread")
-        self.enter()
-        _c.ipc_burst_reset(burst.c)
-        _c.ipc_release(self.c, burst.c, ns)
-        self.leave()
+        burst.enter()
+        try:
+            self.enter()
+            _c.ipc_burst_reset(burst.c)
+            _c.ipc_release(self.c, burst.c, ns)
+            self.leave()
+        finally:
+            burst.leave()
         return burst.c.count
 
     def counters(self):

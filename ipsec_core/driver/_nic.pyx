@@ -186,13 +186,15 @@ cdef class Nic:
         at.packet, at.offset = (0, 0) if cursor is None else cursor
         self.enter()
         try:
-            if source.busy or target.busy:
-                raise DriverError("Burst: in use by a driver in another thread")
-            source.busy = target.busy = True
-            with nogil:
-                _c.ipc_burst_reset(target.c)
-                added = _c.ipc_nic_transmit(self.c, source.c, array, &at, target.c)
-            source.busy = target.busy = False
+            source.enter()
+            try:
+                target.enter()
+                with nogil:
+                    _c.ipc_burst_reset(target.c)
+                    added = _c.ipc_nic_transmit(self.c, source.c, array, &at, target.c)
+                target.leave()
+            finally:
+                source.leave()
             check(added, "transmit")
         finally:
             self.leave()
@@ -206,12 +208,10 @@ cdef class Nic:
             return checks
         self.enter()
         try:
-            if burst.busy:
-                raise DriverError("Burst: in use by a driver in another thread")
-            burst.busy = True
+            burst.enter()
             with nogil:
                 _c.ipc_nic_receive(self.c, burst.c, &view[0])
-            burst.busy = False
+            burst.leave()
         finally:
             self.leave()
         return checks

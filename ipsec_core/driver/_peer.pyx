@@ -70,9 +70,7 @@ def round_trips(Driver sender, Driver receiver, Burst burst, uint32_t rounds):
     try:
         receiver.enter()
         try:
-            if burst.busy:
-                raise DriverError("Burst: in use by a driver in another thread")
-            burst.busy = True
+            burst.enter()
             with nogil:
                 for i in range(rounds):
                     start = seconds()
@@ -83,7 +81,7 @@ def round_trips(Driver sender, Driver receiver, Burst burst, uint32_t rounds):
                     out += middle - start
                     if sent != count or received != count:
                         break
-            burst.busy = False
+            burst.leave()
         finally:
             receiver.leave()
     finally:
@@ -121,15 +119,13 @@ def passes(Driver driver, Burst burst, uint32_t rounds):
     cdef double start, end
     driver.enter()
     try:
-        if burst.busy:
-            raise DriverError("Burst: in use by a driver in another thread")
-        burst.busy = True
+        burst.enter()
         with nogil:
             start = seconds()
             for i in range(rounds):
                 passed = _c.ipc_outbound(driver.c, burst.c)
             end = seconds()
-        burst.busy = False
+        burst.leave()
     finally:
         driver.leave()
     if rounds and (passed != count or any(sa != _c.IPC_NO_SA for sa in burst.sa)):
@@ -166,12 +162,10 @@ def peer_seconds(str name, bytes key, Burst burst, uint32_t text_length, uint32_
         raise DriverError(f"peer {name}: a key of {len(key)} bytes; accepted: {key_length}")
     if burst.c.stride < _c.IPC_BURST_HEADROOM + text_length + icv_length or text_length % BLOCKS.get(name, 1):
         raise DriverError(f"peer {name}: a text of {text_length} bytes; accepted: what fits a slot, whole blocks")
-    if burst.busy:
-        raise DriverError("Burst: in use by a driver in another thread")
     function = _function(name)
     for i in range(burst.c.count):
         lengths[i] = text_length
-    burst.busy = True
+    burst.enter()
     with nogil:
         start = seconds()
         code = function(key_bytes, burst.c.arena, burst.c.offset, lengths, burst.c.count, 0)
@@ -179,6 +173,6 @@ def peer_seconds(str name, bytes key, Burst burst, uint32_t text_length, uint32_
         if code == 0:
             code = function(key_bytes, burst.c.arena, burst.c.offset, lengths, burst.c.count, rounds)
         end = seconds()
-    burst.busy = False
+    burst.leave()
     # So few rounds that the set-up, less the set-up, is all noise: next to nothing, but something to divide by.
     return None if code else max(end - middle - (middle - start), 1e-9)
