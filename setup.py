@@ -44,7 +44,8 @@ libraries = ["ipsec_core", "pcap"]
 if links("intel-ipsec-mb.h", "IPSec_MB"):
     macros.append(("IPC_HAVE_IPSECMB", "1"))
     libraries.append("IPSec_MB")
-if links("openssl/evp.h", "crypto"):
+OPENSSL = links("openssl/evp.h", "crypto")
+if OPENSSL:
     macros.append(("IPC_HAVE_OPENSSL", "1"))
     libraries.append("crypto")
 if len(macros) == 1:
@@ -57,7 +58,7 @@ HEADERS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src_c").rglob("*.h")
 CYTHON = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "ipsec_core").rglob("*.pxd"))
 
 
-def extension(name: str) -> Extension:
+def extension(name: str, *, libraries: list[str] = libraries) -> Extension:
     source = name.replace(".", "/") + ".pyx"
     return Extension(
         name,
@@ -104,6 +105,8 @@ setup(
             extension("ipsec_core.driver._path"),
             extension("ipsec_core.driver._peer"),
             extension("ipsec_core.sim._world"),
+            # Without it ike/groups.py takes Python's pow.
+            *([extension("ipsec_core.ike._modexp", libraries=["crypto"])] if OPENSSL else []),
         ],
         compiler_directives={"language_level": "3", "embedsignature": True, "boundscheck": False, "wraparound": False},
         build_dir="build/cython",

@@ -181,7 +181,15 @@ class Group(IntEnum):
 
     MODP_768 = 1
     MODP_1024 = 2
+    MODP_1536 = 5
     MODP_2048 = 14
+    MODP_3072 = 15
+    MODP_4096 = 16
+    MODP_6144 = 17
+    MODP_8192 = 18
+    ECP_256 = 19
+    ECP_384 = 20
+    ECP_521 = 21
 
 
 class AuthMethod(IntEnum):

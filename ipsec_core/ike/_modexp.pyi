@@ -1,0 +1,6 @@
+"""Types of the Cython module."""
+
+class Modulus:
+    length: int
+    def __init__(self, modulus: bytes) -> None: ...
+    def power(self, base: bytes, exponent: bytes) -> bytes: ...
