@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.base import CipherContext
 
 try:
     from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -18,12 +16,12 @@ from ipsec_core.ike.failures import Unverified
 from ipsec_core.ike.iana import AuthAlgorithm, Encryption, EspTransform, Hash
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer
 
-_HASHES: dict[Hash, Callable[[], hashes.HashAlgorithm]] = {
-    Hash.MD5: hashes.MD5,
-    Hash.SHA1: hashes.SHA1,
-    Hash.SHA256: hashes.SHA256,
-    Hash.SHA384: hashes.SHA384,
-    Hash.SHA512: hashes.SHA512,
+_HASHES: dict[Hash, hashes.HashAlgorithm] = {
+    Hash.MD5: hashes.MD5(),
+    Hash.SHA1: hashes.SHA1(),
+    Hash.SHA256: hashes.SHA256(),
+    Hash.SHA384: hashes.SHA384(),
+    Hash.SHA512: hashes.SHA512(),
 }
 _BLOCK = {Encryption.DES_CBC: 8, Encryption.TRIPLE_DES_CBC: 8, Encryption.AES_CBC: 16}
 _KEY_LENGTH = {Encryption.DES_CBC: 8, Encryption.TRIPLE_DES_CBC: 24}
@@ -40,14 +38,14 @@ SALT_LENGTH = 4
 
 
 def digest(algorithm: Hash, data: bytes) -> bytes:
-    context = hashes.Hash(_HASHES[algorithm]())
+    context = hashes.Hash(_HASHES[algorithm])
     context.update(data)
     return context.finalize()
 
 
 def prf(algorithm: Hash, key: bytes, data: bytes) -> bytes:
     """The negotiated pseudo-random function: HMAC of the negotiated hash (RFC 2409 section 4)."""
-    context = hmac.HMAC(key, _HASHES[algorithm]())
+    context = hmac.HMAC(key, _HASHES[algorithm])
     context.update(data)
     return context.finalize()
 
@@ -104,16 +102,13 @@ class PhaseOneCipher:
         self._algorithm = algorithms.AES(key) if encryption is Encryption.AES_CBC else TripleDES(key * (24 // len(key)))
 
     def seal(self, iv: bytes, clear: bytes) -> bytes:
-        return self._run(Cipher(self._algorithm, modes.CBC(iv)).encryptor(), clear + bytes(-len(clear) % self.block))
+        # Whole blocks come out of `update`, and nothing is left to `finalize`.
+        return Cipher(self._algorithm, modes.CBC(iv)).encryptor().update(clear + bytes(-len(clear) % self.block))
 
     def open(self, iv: bytes, sealed: bytes) -> bytes:
         if not sealed or len(sealed) % self.block:
             raise Unverified(f"{len(sealed)} encrypted bytes are not whole blocks")
-        return self._run(Cipher(self._algorithm, modes.CBC(iv)).decryptor(), sealed)
-
-    @staticmethod
-    def _run(context: CipherContext, data: bytes) -> bytes:
-        return context.update(data) + context.finalize()
+        return Cipher(self._algorithm, modes.CBC(iv)).decryptor().update(sealed)
 
 
 def phase_one_cipher(offer: MainModeOffer, skeyid_e: bytes) -> PhaseOneCipher:
