@@ -243,6 +243,38 @@ class Identification:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """CERT payload, RFC 2408 section 3.9: what `encoding` (`CertificateEncoding`) says, a certificate or a CRL."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.CERTIFICATE
+    encoding: int
+    data: bytes
+
+    def body(self) -> bytes:
+        return bytes((self.encoding,)) + self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Certificate:
+        return cls(reader.number(1), reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """CERTREQ payload, RFC 2408 section 3.10: the DER name of an authority, empty for any."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.CERTIFICATE_REQUEST
+    encoding: int
+    authority: bytes
+
+    def body(self) -> bytes:
+        return bytes((self.encoding,)) + self.authority
+
+    @classmethod
+    def parse(cls, reader: Reader) -> CertificateRequest:
+        return cls(reader.number(1), reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
 class HashData:
     """HASH payload, RFC 2408 section 3.11."""
 
@@ -254,6 +286,21 @@ class HashData:
 
     @classmethod
     def parse(cls, reader: Reader) -> HashData:
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """SIG payload, RFC 2408 section 3.12."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.SIGNATURE
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Signature:
         return cls(reader.rest())
 
 
@@ -335,8 +382,52 @@ class VendorId:
 
 
 @dataclass(frozen=True, slots=True)
+class GssToken:
+    """A token of GSS-API, draft-ietf-ipsec-isakmp-gss-auth-07."""
+
+    TYPE: ClassVar[PayloadType] = PayloadType.GSS_TOKEN
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def parse(cls, reader: Reader) -> GssToken:
+        return cls(reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class NatDetection:
+    """NAT-D, RFC 3947 section 3.2: the hash of an address and a port. `TYPE` tells RFC from draft (NAT_D_DRAFT)."""
+
+    TYPE: PayloadType
+    data: bytes
+
+    def body(self) -> bytes:
+        return self.data
+
+
+@dataclass(frozen=True, slots=True)
+class NatOriginalAddress:
+    """NAT-OA, RFC 3947 section 5.2: `kind` is an `IdType`. `TYPE` tells RFC from draft (NAT_OA_DRAFT)."""
+
+    TYPE: PayloadType
+    kind: int
+    address: bytes
+
+    def body(self) -> bytes:
+        return bytes((self.kind, 0, 0, 0)) + self.address
+
+    @classmethod
+    def parse(cls, kind: PayloadType, reader: Reader) -> NatOriginalAddress:
+        identity = reader.number(1)
+        reader.zero(3)
+        return cls(kind, identity, reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque:
-    """A payload of a type that this codec does not look into (certificates, signatures, private types)."""
+    """A payload of a type that this codec does not look into (private types)."""
 
     TYPE: int
     data: bytes
@@ -346,14 +437,42 @@ class Opaque:
 
 
 Payload = (
-    SecurityAssociation | KeyExchange | Identification | HashData | Nonce | Notification | Delete | VendorId | Opaque
+    SecurityAssociation
+    | KeyExchange
+    | Identification
+    | Certificate
+    | CertificateRequest
+    | HashData
+    | Signature
+    | Nonce
+    | Notification
+    | Delete
+    | VendorId
+    | GssToken
+    | NatDetection
+    | NatOriginalAddress
+    | Opaque
 )
 
 AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 _PARSERS: dict[int, Callable[[Reader], Payload]] = {
-    kind.TYPE: kind.parse
-    for kind in (SecurityAssociation, KeyExchange, Identification, HashData, Nonce, Notification, Delete, VendorId)
+    SecurityAssociation.TYPE: SecurityAssociation.parse,
+    KeyExchange.TYPE: KeyExchange.parse,
+    Identification.TYPE: Identification.parse,
+    Certificate.TYPE: Certificate.parse,
+    CertificateRequest.TYPE: CertificateRequest.parse,
+    HashData.TYPE: HashData.parse,
+    Signature.TYPE: Signature.parse,
+    Nonce.TYPE: Nonce.parse,
+    Notification.TYPE: Notification.parse,
+    Delete.TYPE: Delete.parse,
+    VendorId.TYPE: VendorId.parse,
+    GssToken.TYPE: GssToken.parse,
+    PayloadType.NAT_D: lambda reader: NatDetection(PayloadType.NAT_D, reader.rest()),
+    PayloadType.NAT_D_DRAFT: lambda reader: NatDetection(PayloadType.NAT_D_DRAFT, reader.rest()),
+    PayloadType.NAT_OA: lambda reader: NatOriginalAddress.parse(PayloadType.NAT_OA, reader),
+    PayloadType.NAT_OA_DRAFT: lambda reader: NatOriginalAddress.parse(PayloadType.NAT_OA_DRAFT, reader),
 }
 
 

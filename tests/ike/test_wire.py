@@ -24,12 +24,19 @@ attributes = st.one_of(
 )
 transforms = st.builds(wire.Transform, byte, byte, st.lists(attributes, max_size=6).map(tuple))
 proposals = st.builds(wire.Proposal, byte, byte, st.binary(max_size=16), st.lists(transforms, max_size=4).map(tuple))
-opaque_types = st.integers(14, 255) | st.sampled_from([6, 7, 9])
+NAT_TYPES = (PayloadType.NAT_D, PayloadType.NAT_D_DRAFT), (PayloadType.NAT_OA, PayloadType.NAT_OA_DRAFT)
+opaque_types = st.integers(14, 255).filter(lambda kind: kind not in (*NAT_TYPES[0], *NAT_TYPES[1], 129))
 payloads = st.one_of(
     st.builds(wire.SecurityAssociation, st.lists(proposals, max_size=3).map(tuple)),
     st.builds(wire.KeyExchange, blob),
     st.builds(wire.Identification, byte, byte, word, blob),
+    st.builds(wire.Certificate, byte, blob),
+    st.builds(wire.CertificateRequest, byte, blob),
     st.builds(wire.HashData, blob),
+    st.builds(wire.Signature, blob),
+    st.builds(wire.GssToken, blob),
+    st.builds(wire.NatDetection, st.sampled_from(NAT_TYPES[0]), blob),
+    st.builds(wire.NatOriginalAddress, st.sampled_from(NAT_TYPES[1]), byte, blob),
     st.builds(wire.Nonce, st.binary(min_size=8, max_size=256)),
     st.builds(wire.Notification, byte, st.binary(max_size=16), word, blob, st.integers(0, 0xFFFF_FFFF)),
     st.integers(0, 16).flatmap(
