@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import MainConversation, Pending
-from ipsec_core.ike.credentials import PeerIdentity
 from ipsec_core.ike.events import MainModeDeleted, MainModeEstablished, SoftAssociation
 from ipsec_core.ike.failures import (
     FailurePoint,
@@ -85,6 +84,7 @@ class MainModes:
             random=self._out.random,
             cookie=self._new_cookie(),
             initial_contact=lambda: self._is_stranger(remote),
+            options=self._out.options,
         )
         main = MainConversation(remote, UDP_PORT, exchange=exchange, created=now)
         self._by_cookies[exchange.initiator_cookie, wire.NO_COOKIE] = main
@@ -151,8 +151,9 @@ class MainModes:
                 random=self._out.random,
                 cookie=cookie,
                 peer_cookie=header.initiator_cookie,
+                options=self._out.options,
             )
-            answer = exchange.receive(header, data)
+            answer = exchange.receive(header, data, now=now, remote_port=source[1])
         except Refused as refusal:
             self._notify_clear(header, cookie, len(data), source, refusal.notify)
             self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
@@ -185,7 +186,7 @@ class MainModes:
         exchange = main.exchange
         unanswered = exchange.responder_cookie == wire.NO_COOKIE
         try:
-            answer = exchange.receive(header, data)
+            answer = exchange.receive(header, data, now=now, remote_port=main.port)
         except Unverified:
             # Damage does not repeat itself; a peer with another key sends the same bytes again.
             if data == main.suspect:
@@ -212,6 +213,7 @@ class MainModes:
 
     def _established(self, now: float, main: MainConversation) -> None:
         exchange = main.exchange
+        assert exchange.peer is not None
         main.established = now
         self._half_open.pop(main, None)
         self._out.counters["Oakley main modes"] += 1
@@ -228,7 +230,7 @@ class MainModes:
                 exchange.initiator_cookie,
                 exchange.responder_cookie,
                 exchange.session.cipher.key if self._out.key_log else None,
-                PeerIdentity(exchange.offer.auth),
+                exchange.peer,
             )
         )
         if exchange.peer_initial_contact:
