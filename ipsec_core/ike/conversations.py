@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ipsec_core.ike.events import Acquire
 from ipsec_core.ike.failures import MalformedMessage
-from ipsec_core.ike.iana import Notify
+from ipsec_core.ike.iana import Notify, Protocol
 from ipsec_core.ike.main_mode import MainMode
 from ipsec_core.ike.main_mode import State as MainState
 from ipsec_core.ike.offers import TrafficSelector
@@ -101,10 +101,18 @@ class QuickConversation(Conversation):
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A live SA pair."""
+    """A live SA pair, or a bundle of two; SPIs by protocol, AH first. The first ones name it."""
 
     remote: str
     selectors: TrafficSelector
-    inbound_spi: int
-    outbound_spi: int
+    inbound: dict[Protocol, int]
+    outbound: dict[Protocol, int]
     created: float
+
+    @property
+    def inbound_spi(self) -> int:
+        return next(iter(self.inbound.values()))
+
+    @property
+    def outbound_spi(self) -> int:
+        return next(iter(self.outbound.values()))

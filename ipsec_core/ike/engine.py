@@ -116,14 +116,18 @@ class IkeEngine:
                 _QUICK_MODE_TIMERS[kind](self, now, conversation)
 
     def delete_child(self, now: float, inbound_spi: int) -> None:
-        """End an SA pair and tell the peer. An SPI that is not known (any more) is no error."""
+        """End the SA pair (or bundle) that an SPI of ours belongs to, and tell the peer.
+
+        An SPI that is not known (any more) is no error.
+        """
         child = self._children.get(inbound_spi)
         if child is None:
             return
         established = [main for main in self._main_modes.with_peer(child.remote) if main.established is not None]
         if established:
-            delete = wire.Delete(Protocol.ESP, SPI_LENGTH, (inbound_spi.to_bytes(SPI_LENGTH),))
-            self._out.send_informational(established[-1], delete)
+            for protocol, spi in child.inbound.items():
+                delete = wire.Delete(protocol, SPI_LENGTH, (spi.to_bytes(SPI_LENGTH),))
+                self._out.send_informational(established[-1], delete)
         self._children.forget(now, child, FailurePoint.ME)
 
     def close(self, now: float) -> None:
@@ -194,10 +198,10 @@ class IkeEngine:
                 cookies = other.exchange.initiator_cookie + other.exchange.responder_cookie
                 if cookies in delete.spis and other.established is not None:
                     self._main_modes.end(now, other, FailurePoint.PEER)
-        elif delete.protocol == Protocol.ESP:
+        elif delete.protocol in (Protocol.AH, Protocol.ESP):
             gone = {int.from_bytes(spi) for spi in delete.spis}
             for child in self._children.with_peer(main.remote):
-                if child.outbound_spi in gone:
+                if child.outbound.get(Protocol(delete.protocol)) in gone:
                     self._children.forget(now, child, FailurePoint.PEER)
 
     def _receive_notify(self, now: float, main: MainConversation, notify: wire.Notification) -> None:
@@ -210,7 +214,7 @@ class IkeEngine:
                 quick
                 for quick in ours
                 if notify.data[:4] == quick.exchange.message_id.to_bytes(4)
-                or int.from_bytes(notify.spi) == quick.exchange.inbound_spi
+                or int.from_bytes(notify.spi) in quick.exchange.spis.values()
             ]
             # Others than Microsoft may not say which Quick Mode they mean.
             for quick in named or (ours if len(ours) == 1 else []):

@@ -13,7 +13,7 @@ except ImportError:  # cryptography before it moved 3DES
     from cryptography.hazmat.primitives.ciphers.algorithms import TripleDES
 
 from ipsec_core.ike.failures import Unverified
-from ipsec_core.ike.iana import AuthAlgorithm, Encryption, EspTransform, Hash
+from ipsec_core.ike.iana import AhTransform, AuthAlgorithm, Encryption, EspTransform, Hash
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer
 
 _HASHES: dict[Hash, hashes.HashAlgorithm] = {
@@ -32,6 +32,13 @@ _AUTH_KEY_LENGTH = {
     AuthAlgorithm.HMAC_SHA256: 32,
     AuthAlgorithm.HMAC_SHA384: 48,
     AuthAlgorithm.HMAC_SHA512: 64,
+}
+_AH_KEY_LENGTH = {
+    AhTransform.MD5: 16,
+    AhTransform.SHA1: 20,
+    AhTransform.SHA256: 32,
+    AhTransform.SHA384: 48,
+    AhTransform.SHA512: 64,
 }
 # RFC 3686 section 5.1, RFC 4106 section 8.1: the salt is the last four bytes of what KEYMAT gives for the cipher.
 SALT_LENGTH = 4
@@ -166,10 +173,17 @@ class EspKeys:
 
 
 def esp_key_lengths(offer: QuickModeOffer) -> tuple[int, int, int]:
-    """Bytes of cipher key, salt and integrity key that an ESP offer needs."""
+    """Bytes of cipher key, salt and integrity key that the ESP SA of an offer needs."""
+    if offer.transform is None:
+        return 0, 0, 0
     cipher = offer.key_bits // 8 or _ESP_KEY_LENGTH[offer.transform]
     salt = SALT_LENGTH if offer.transform.salted else 0
     return cipher, salt, 0 if offer.integrity is None else _AUTH_KEY_LENGTH[offer.integrity]
+
+
+def ah_key_length(transform: AhTransform) -> int:
+    """Bytes of KEYMAT for AH: as much as the hash gives (RFC 2403 and 2404 section 3, RFC 4868 section 2.1.1)."""
+    return _AH_KEY_LENGTH[transform]
 
 
 def split_keymat(offer: QuickModeOffer, material: bytes) -> EspKeys:

@@ -1,4 +1,6 @@
-"""Security methods and traffic selectors as values, and their forms on the wire.
+"""Security methods and traffic selectors as values; Main Mode offers and identities on the wire.
+
+The proposals of Quick Mode are in `proposals`.
 
 Choice: a responder takes the first of the *initiator's* transforms that its own list contains. RFC 2408 section 4.2
 leaves the choice to the responder but calls the initiator's order its preference. Lifetimes are no ground for refusal;
@@ -11,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike.failures import MalformedMessage, ProposalMismatch
 from ipsec_core.ike.iana import (
     TRANSFORM_KEY_IKE,
+    AhTransform,
     AuthAlgorithm,
     AuthMethod,
     Encapsulation,
@@ -29,13 +32,10 @@ from ipsec_core.ike.iana import (
     MainModeAttribute,
     Notify,
     Protocol,
-    QuickModeAttribute,
 )
 from ipsec_core.ike.wire import Attribute, Identification, Proposal, SecurityAssociation, Transform
 
 DEFAULT_MAIN_MODE_SECONDS = 28_800
-# RFC 2407 section 4.5: what a proposal without a lifetime means.
-DEFAULT_QUICK_MODE_SECONDS = 28_800
 AES_KEY_BITS = (128, 192, 256)
 MAX_LIFETIME = 0xFFFF_FFFF
 
@@ -69,29 +69,44 @@ class MainModeOffer:
 
 @dataclass(frozen=True, slots=True)
 class QuickModeOffer:
-    """One ESP security method.
+    """One security method: ESP, AH, or AH around ESP (RFC 2401 section 4.5).
 
-    `integrity` is None for AES-GCM only: encryption without integrity is not offered and not accepted. `key_bits` is
-    for AES only.
-    `lifetime_kilobytes` 0 means no limit by volume.
+    `transform` None is AH alone, `ah` None is ESP alone. `integrity` is that of ESP: None for AH alone, for AES-GCM,
+    and for encryption inside AH; encryption with no integrity at all is not offered and not accepted. `key_bits` is for
+    AES only. `lifetime_kilobytes` 0 means no limit by volume. `encapsulation` is TUNNEL or TRANSPORT; whether ESP then
+    goes in UDP is found out with each peer.
     """
 
-    transform: EspTransform
+    transform: EspTransform | None
     integrity: AuthAlgorithm | None
     encapsulation: Encapsulation
     key_bits: int = 0
     lifetime_seconds: int = 3600
     lifetime_kilobytes: int = 100_000
     pfs_group: Group | None = None
+    ah: AhTransform | None = None
 
     def __post_init__(self) -> None:
-        combined = self.transform.combined
-        _check_key_bits(self.transform, self.key_bits, variable=self.transform.variable)
         _check_lifetime("lifetime_seconds", self.lifetime_seconds, 1)
         _check_lifetime("lifetime_kilobytes", self.lifetime_kilobytes, 0)
-        if combined != (self.integrity is None):
-            needed = "no integrity algorithm" if combined else "an integrity algorithm"
-            raise NegotiationError(f"integrity of {self.transform.name}: it takes {needed}")
+        if self.transform is None:
+            if self.ah is None:
+                raise NegotiationError("transform and ah: both None, at least one is needed")
+            if self.integrity is not None or self.key_bits:
+                raise NegotiationError("integrity and key_bits: they are for ESP, transform is None")
+            return
+        _check_key_bits(self.transform, self.key_bits, variable=self.transform.variable)
+        # RFC 2406 section 3.2: NULL needs an integrity algorithm, also inside AH.
+        bare = self.transform.combined or (self.ah is not None and self.transform is not EspTransform.NULL)
+        if self.integrity is None and not bare:
+            raise NegotiationError(f"integrity of {self.transform.name}: it takes an integrity algorithm")
+        if self.integrity is not None and self.transform.combined:
+            raise NegotiationError(f"integrity of {self.transform.name}: it takes no integrity algorithm")
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """AH before ESP: in this order SAs and proposals of a bundle come."""
+        return (Protocol.AH,) * (self.ah is not None) + (Protocol.ESP,) * (self.transform is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +149,17 @@ def encode_identity(network: IPv4Network, protocol: int = 0, port: int = 0) -> I
     return Identification(IdType.IPV4_ADDR_SUBNET, protocol, port, data)
 
 
+def _range(first: IPv4Address, last: IPv4Address) -> IPv4Network:
+    """The network from `first` to `last`; ValueError if there is none: the driver's selectors are networks."""
+    (network,) = summarize_address_range(first, last)
+    return network
+
+
 def parse_identity(payload: Identification) -> IPv4Network:
-    """The network that an identification payload names; MalformedMessage for other kinds and for holes in the mask."""
+    """The network that an identification payload names.
+
+    MalformedMessage for other kinds, IPv6 among them, for holes in a mask and for ranges that are no network.
+    """
     try:
         if payload.kind == IdType.IPV4_ADDR:
             return IPv4Network(IPv4Address(payload.data))
@@ -145,6 +169,8 @@ def parse_identity(payload: Identification) -> IPv4Network:
             network = IPv4Network((payload.data[:4], prefix))
             if int(network.netmask) == mask:
                 return network
+        if payload.kind == IdType.IPV4_ADDR_RANGE and len(payload.data) == 8:
+            return _range(IPv4Address(payload.data[:4]), IPv4Address(payload.data[4:]))
     except ValueError:
         pass
     raise MalformedMessage(Notify.INVALID_ID_INFORMATION, f"identity of type {payload.kind} is not usable")
@@ -170,24 +196,28 @@ def parse_selectors(initiator: Identification, responder: Identification) -> Tra
 # Transforms
 
 
-def _life(kind_attribute: int, duration_attribute: int, life: LifeType, value: int) -> tuple[Attribute, Attribute]:
-    return Attribute.basic(kind_attribute, life), Attribute.long(duration_attribute, value)
+def life_attributes(kind: int, duration: int, life: LifeType, value: int) -> tuple[Attribute, Attribute]:
+    return Attribute.basic(kind, life), Attribute.long(duration, value)
 
 
-def _read(attributes: Sequence[Attribute], life_type: int, life_duration: int) -> tuple[dict[int, int], dict[int, int]]:
-    """Attribute values and lifetimes by type. Of several values the first counts, unknown ones do no harm."""
+def read_attributes(
+    attributes: Iterable[Attribute], life_type: int, life_duration: int
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Attribute values and lifetimes by type. Of several values the first counts, unknown ones do no harm.
+
+    A lifetime of zero says as much as none (RFC 2407 section 4.5 leaves it open).
+    """
     values: dict[int, int] = {}
     lives: dict[int, int] = {}
     life = 0
     for attribute in attributes:
-        if len(attribute.value) > 8:
-            continue
         if attribute.type == life_type:
             life = attribute.number
         elif attribute.type == life_duration:
             # A duration above 32 bits is as good as the longest that we can write.
-            lives.setdefault(life, min(attribute.number, MAX_LIFETIME))
-        else:
+            if number := min(attribute.number, MAX_LIFETIME):
+                lives.setdefault(life, number)
+        elif len(attribute.value) <= 8:
             values.setdefault(attribute.type, attribute.number)
     return values, lives
 
@@ -199,7 +229,9 @@ def encode_main_mode(offer: MainModeOffer, number: int) -> Transform:
         Attribute.basic(MainModeAttribute.HASH, offer.hash),
         Attribute.basic(MainModeAttribute.GROUP, offer.group),
         Attribute.basic(MainModeAttribute.AUTHENTICATION, offer.auth),
-        *_life(MainModeAttribute.LIFE_TYPE, MainModeAttribute.LIFE_DURATION, LifeType.SECONDS, offer.lifetime_seconds),
+        *life_attributes(
+            MainModeAttribute.LIFE_TYPE, MainModeAttribute.LIFE_DURATION, LifeType.SECONDS, offer.lifetime_seconds
+        ),
     ]
     if offer.key_bits:
         attributes.append(Attribute.basic(MainModeAttribute.KEY_LENGTH, offer.key_bits))
@@ -210,7 +242,7 @@ def parse_main_mode(transform: Transform) -> MainModeOffer | None:
     """The offer that a transform makes, or None if there is something in it that we cannot do."""
     if transform.identifier != TRANSFORM_KEY_IKE:
         return None
-    values, lives = _read(transform.attributes, MainModeAttribute.LIFE_TYPE, MainModeAttribute.LIFE_DURATION)
+    values, lives = read_attributes(transform.attributes, MainModeAttribute.LIFE_TYPE, MainModeAttribute.LIFE_DURATION)
     try:
         return MainModeOffer(
             Encryption(values[MainModeAttribute.ENCRYPTION]),
@@ -224,52 +256,13 @@ def parse_main_mode(transform: Transform) -> MainModeOffer | None:
         return None
 
 
-def encode_quick_mode(offer: QuickModeOffer, number: int) -> Transform:
-    names = QuickModeAttribute
-    attributes = [*_life(names.LIFE_TYPE, names.LIFE_DURATION, LifeType.SECONDS, offer.lifetime_seconds)]
-    if offer.lifetime_kilobytes:
-        attributes += _life(names.LIFE_TYPE, names.LIFE_DURATION, LifeType.KILOBYTES, offer.lifetime_kilobytes)
-    if offer.pfs_group is not None:
-        attributes.append(Attribute.basic(names.GROUP, offer.pfs_group))
-    attributes.append(Attribute.basic(names.ENCAPSULATION, offer.encapsulation))
-    if offer.integrity is not None:
-        attributes.append(Attribute.basic(names.AUTHENTICATION, offer.integrity))
-    if offer.key_bits:
-        attributes.append(Attribute.basic(names.KEY_LENGTH, offer.key_bits))
-    return Transform(number, offer.transform, tuple(attributes))
-
-
-def parse_quick_mode(transform: Transform) -> QuickModeOffer | None:
-    """The ESP offer that a transform makes, or None if there is something in it that we cannot do."""
-    names = QuickModeAttribute
-    values, lives = _read(transform.attributes, names.LIFE_TYPE, names.LIFE_DURATION)
-    try:
-        return QuickModeOffer(
-            EspTransform(transform.identifier),
-            AuthAlgorithm(values[names.AUTHENTICATION]) if names.AUTHENTICATION in values else None,
-            Encapsulation(values[names.ENCAPSULATION]),
-            values.get(names.KEY_LENGTH, 0),
-            lives.get(LifeType.SECONDS, DEFAULT_QUICK_MODE_SECONDS),
-            lives.get(LifeType.KILOBYTES, 0),
-            Group(values[names.GROUP]) if names.GROUP in values else None,
-        )
-    except (KeyError, ValueError, NegotiationError):
-        return None
-
-
-# Proposals
+# Proposals of Main Mode
 
 
 def main_mode_proposal(offers: Iterable[MainModeOffer]) -> SecurityAssociation:
     """One proposal, a transform per offer, no SPI (RFC 2409 section 5)."""
     transforms = tuple(encode_main_mode(offer, number) for number, offer in enumerate(offers, 1))
     return SecurityAssociation((Proposal(1, Protocol.ISAKMP, b"", transforms),))
-
-
-def quick_mode_proposal(offers: Iterable[QuickModeOffer], spi: bytes) -> SecurityAssociation:
-    """One ESP proposal, a transform per offer, all under the SPI of our inbound SA."""
-    transforms = tuple(encode_quick_mode(offer, number) for number, offer in enumerate(offers, 1))
-    return SecurityAssociation((Proposal(1, Protocol.ESP, spi, transforms),))
 
 
 def _alone(sa: SecurityAssociation, protocol: Protocol) -> list[tuple[Proposal, Transform]]:
@@ -287,10 +280,6 @@ def _same_main_mode(ours: MainModeOffer, theirs: MainModeOffer) -> bool:
     return ours == replace(theirs, lifetime_seconds=ours.lifetime_seconds)
 
 
-def _same_quick_mode(ours: QuickModeOffer, theirs: QuickModeOffer) -> bool:
-    return ours == replace(theirs, lifetime_seconds=ours.lifetime_seconds, lifetime_kilobytes=ours.lifetime_kilobytes)
-
-
 def choose_main_mode(
     sa: SecurityAssociation, offers: Iterable[MainModeOffer]
 ) -> tuple[SecurityAssociation, MainModeOffer] | None:
@@ -306,25 +295,6 @@ def choose_main_mode(
     return None
 
 
-def choose_quick_mode(
-    sa: SecurityAssociation, offers: Iterable[QuickModeOffer]
-) -> tuple[Proposal, QuickModeOffer] | None:
-    """The initiator's proposal cut down to the chosen transform (its SPI unchanged) and what was agreed, or None."""
-    ours = tuple(offers)
-    for proposal, transform in _alone(sa, Protocol.ESP):
-        theirs = parse_quick_mode(transform)
-        for offer in ours:
-            if theirs and _same_quick_mode(offer, theirs):
-                volumes = [v for v in (offer.lifetime_kilobytes, theirs.lifetime_kilobytes) if v]
-                agreed = replace(
-                    offer,
-                    lifetime_seconds=min(offer.lifetime_seconds, theirs.lifetime_seconds),
-                    lifetime_kilobytes=min(volumes, default=0),
-                )
-                return replace(proposal, transforms=(transform,)), agreed
-    return None
-
-
 def single_transform(sa: SecurityAssociation) -> bool:
     """Whether an SA payload is an answer: one proposal with one transform (RFC 2408 section 4.2)."""
     return len(sa.proposals) == 1 and len(sa.proposals[0].transforms) == 1
@@ -337,20 +307,15 @@ _MAIN_MODE_WORDS = {
     "group": "Phase I Diffie-Hellman Group",
     "auth": "Authentication Method",
 }
-_QUICK_MODE_WORDS = {
-    "transform": "Phase II ESP Algorithm",
-    "key_bits": "Phase II Key Length",
-    "integrity": "HMAC Algorithm",
-    "encapsulation": "Encapsulation Mode",
-    "pfs_group": "Phase II DH group",
-}
 
 
 def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(_word, value))
     return value.name if isinstance(value, IntEnum) else str(value)
 
 
-def _mismatch(words: dict[str, str], ours: Sequence[object], theirs: Sequence[object]) -> ProposalMismatch | None:
+def mismatch(words: dict[str, str], ours: Sequence[object], theirs: Sequence[object]) -> ProposalMismatch | None:
     """The first differing attribute of the two offers that are closest to each other."""
     pairs = [
         [
@@ -372,10 +337,4 @@ def _mismatch(words: dict[str, str], ours: Sequence[object], theirs: Sequence[ob
 def main_mode_mismatch(sa: SecurityAssociation, offers: Sequence[MainModeOffer]) -> ProposalMismatch | None:
     """What event 546 should say about an SA payload from which nothing could be chosen."""
     theirs = [parse_main_mode(transform) for _, transform in _alone(sa, Protocol.ISAKMP)]
-    return _mismatch(_MAIN_MODE_WORDS, offers, theirs)
-
-
-def quick_mode_mismatch(sa: SecurityAssociation, offers: Sequence[QuickModeOffer]) -> ProposalMismatch | None:
-    """As `main_mode_mismatch`, for phase 2."""
-    theirs = [parse_quick_mode(transform) for _, transform in _alone(sa, Protocol.ESP)]
-    return _mismatch(_QUICK_MODE_WORDS, offers, theirs)
+    return mismatch(_MAIN_MODE_WORDS, offers, theirs)

@@ -135,7 +135,7 @@ class Acquires:
 
 
 class Children:
-    """The live SA pairs, by inbound SPI."""
+    """The live SA pairs, by each of their inbound SPIs."""
 
     def __init__(self, out: Outbox) -> None:
         self._out = out
@@ -144,7 +144,7 @@ class Children:
         self._latest: dict[tuple[str, TrafficSelector], int] = {}
 
     def __len__(self) -> int:
-        return len(self._by_spi)
+        return sum(len(children) for children in self._by_peer.values())
 
     def __contains__(self, inbound_spi: int) -> bool:
         return inbound_spi in self._by_spi
@@ -156,19 +156,20 @@ class Children:
         return list(self._by_peer.get(remote, {}).values())
 
     def all(self) -> list[Child]:
-        return list(self._by_spi.values())
+        return [child for children in self._by_peer.values() for child in children.values()]
 
     def add(self, child: Child) -> int | None:
         """The inbound SPI of the pair that `child` replaces, if its traffic had one."""
         key = (child.remote, child.selectors)
         previous = self._latest.get(key)
-        self._by_spi[child.inbound_spi] = child
+        self._by_spi |= dict.fromkeys(child.inbound.values(), child)
         self._by_peer.setdefault(child.remote, {})[child.inbound_spi] = child
         self._latest[key] = child.inbound_spi
         return previous
 
     def forget(self, now: float, child: Child, by: FailurePoint) -> None:
-        del self._by_spi[child.inbound_spi]
+        for spi in child.inbound.values():
+            del self._by_spi[spi]
         del self._by_peer[child.remote][child.inbound_spi]
         if not self._by_peer[child.remote]:
             del self._by_peer[child.remote]

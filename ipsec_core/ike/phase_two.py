@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import Child, MainConversation, Pending, QuickConversation
-from ipsec_core.ike.events import Mode, NegotiationFailed, QuickModeAnswered, QuickModeEstablished
+from ipsec_core.ike.events import ChildSa, Mode, NegotiationFailed, QuickModeAnswered, QuickModeEstablished
 from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, ProposalMismatch, Refused
 from ipsec_core.ike.iana import Notify, Protocol
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
@@ -140,7 +140,7 @@ class QuickModes:
             quick.last_sent = confirmation
             self._out.transmit(quick)
             self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
-        child = Child(remote, exchange.selectors, exchange.inbound[0].spi, exchange.outbound[0].spi, now)
+        child = Child(remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now)
         previous = self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
         self._out.counters["Rekeys"] += previous is not None
@@ -193,18 +193,21 @@ class QuickModes:
             self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
         else:
             self.forget(now, quick)
+        inbound_spi = next(iter(exchange.spis.values()), None)
         self._out.counters["Negotiation failures"] += 1
         self._out.trace(f"Quick mode with {remote} failed: {reason.name} ({point.value})")
         self._out.events.append(
-            NegotiationFailed(
-                now, Mode.QUICK, remote, exchange.selectors, reason, point, details, answers, exchange.inbound_spi
-            )
+            NegotiationFailed(now, Mode.QUICK, remote, exchange.selectors, reason, point, details, answers, inbound_spi)
         )
         self._advance(now, remote)
 
     def forget(self, now: float, quick: QuickConversation) -> None:
         self._out.timers.cancel((Timer.FORGET, quick))
         quick.main.quick.pop(quick.exchange.message_id, None)
+
+
+def spis(children: tuple[ChildSa, ...]) -> dict[Protocol, int]:
+    return {child.protocol: child.spi for child in children}
 
 
 def _serves(exchange: QuickMode, pending: Pending) -> bool:

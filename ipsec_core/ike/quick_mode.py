@@ -1,12 +1,12 @@
-"""Quick Mode for ESP (RFC 2409 section 5.5) as a transition table.
+"""Quick Mode for AH, ESP and both (RFC 2409 section 5.5) as a transition table.
 
 A `QuickMode` takes and gives whole messages of one message id. Its IV moves on only with a message whose HASH is right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network
 
@@ -18,14 +18,11 @@ from ipsec_core.ike.iana import Encapsulation, ExchangeType, Group, Notify, Prot
 from ipsec_core.ike.offers import (
     QuickModeOffer,
     TrafficSelector,
-    choose_quick_mode,
     encode_identity,
     encode_selectors,
     parse_selectors,
-    quick_mode_mismatch,
-    quick_mode_proposal,
-    single_transform,
 )
+from ipsec_core.ike.proposals import Choice, choose_quick_mode, is_answer, quick_mode_mismatch, quick_mode_proposal
 
 NONCE_LENGTH = 20
 SPI_LENGTH = 4
@@ -51,9 +48,10 @@ class Kind(Enum):
 class QuickMode:
     """One exchange under `session`; everything is seen from us.
 
-    `find_policy` is asked by a responder for the selectors that the peer proposes; `allocate_spi` is called once, by an
-    initiator in `start`, by a responder when it accepts. After ESTABLISHED, `offer`, `selectors`, `inbound` and
-    `outbound` tell the result; `reference` is the filter it belongs to.
+    `find_policy` is asked by a responder for the selectors that the peer proposes; `allocate_spi` is called once for
+    each protocol, by an initiator in `start`, by a responder when it accepts; `spis` has what came of it, AH first.
+    After ESTABLISHED, `offer`, `selectors`, `inbound` and `outbound` tell the result; `reference` is the filter it
+    belongs to.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class QuickMode:
         self.local = local
         self.remote = remote
         self.state = State.START if initiator else State.LISTENING
-        self.inbound_spi: int | None = None
+        self.spis: dict[Protocol, int] = {}
         self.reference = 0
         self.selectors: TrafficSelector | None = None
         self.offer: QuickModeOffer
@@ -92,9 +90,9 @@ class QuickMode:
     def start(self, selectors: TrafficSelector, offers: tuple[QuickModeOffer, ...], reference: int) -> bytes:
         """Message 1 of the initiator."""
         self.selectors, self._offers, self.reference = selectors, offers, reference
-        self.inbound_spi = self._allocate_spi()
+        self._allocate({protocol for offer in offers for protocol in offer.protocols})
         payloads: tuple[wire.Payload, ...] = (
-            quick_mode_proposal(offers, self.inbound_spi.to_bytes(SPI_LENGTH)),
+            quick_mode_proposal(offers, {protocol: spi.to_bytes(SPI_LENGTH) for protocol, spi in self.spis.items()}),
             *self._own_key(offers[0].pfs_group),
             *encode_selectors(selectors),
         )
@@ -153,20 +151,21 @@ class QuickMode:
         if choice is None:
             details = quick_mode_mismatch(proposals, policy.offers)
             raise Refused(Notify.NO_PROPOSAL_CHOSEN, FailureReason.ATTRIBUTES_UNACCEPTABLE, details)
-        proposal, offer = choice
-        peer_spi = _check_spi(proposal.spi)
+        offer = choice.offer
+        peer_spis = _spis(choice)
         self._check_encapsulation(offer)
         self._peer_nonce = wire.only(payloads, wire.Nonce).data
         key = self._own_key(offer.pfs_group)
         shared = self._shared(payloads)
         self.reference = policy.reference
-        self.inbound_spi = self._allocate_spi()
-        self._derive(offer, peer_spi, shared)
-        chosen = wire.Proposal(
-            proposal.number, proposal.protocol, self.inbound_spi.to_bytes(SPI_LENGTH), proposal.transforms
+        self._allocate(peer_spis)
+        self._derive(offer, peer_spis, shared)
+        chosen = (
+            replace(proposal, spi=self.spis[Protocol(proposal.protocol)].to_bytes(SPI_LENGTH))
+            for proposal in choice.proposals
         )
         answer = (
-            wire.SecurityAssociation((chosen,)),
+            wire.SecurityAssociation(tuple(chosen)),
             *key,
             *wire.every(payloads, wire.Identification),
         )
@@ -174,15 +173,14 @@ class QuickMode:
 
     def _finish(self, payloads: tuple[wire.Payload, ...]) -> bytes:
         answer = wire.only(payloads, wire.SecurityAssociation)
-        choice = choose_quick_mode(answer, self._offers) if single_transform(answer) else None
+        choice = choose_quick_mode(answer, self._offers) if is_answer(answer) else None
         if choice is None:
             raise MalformedMessage(Notify.BAD_PROPOSAL_SYNTAX, "the answer is none of our offers")
         if self._parse_selectors(wire.every(payloads, wire.Identification)) != self.selectors:
             raise MalformedMessage(Notify.INVALID_ID_INFORMATION, "the answer names other traffic")
-        proposal, offer = choice
-        peer_spi = _check_spi(proposal.spi)
+        peer_spis = _spis(choice)
         self._peer_nonce = wire.only(payloads, wire.Nonce).data
-        self._derive(offer, peer_spi, self._shared(payloads))
+        self._derive(choice.offer, peer_spis, self._shared(payloads))
         return self._seal(self._third_hash(b""), ())
 
     def _confirm(self, payloads: tuple[wire.Payload, ...]) -> None:
@@ -219,29 +217,45 @@ class QuickMode:
             raise MalformedMessage(Notify.INVALID_KEY_INFORMATION, "KE payload without a group")
         return b""
 
-    def _derive(self, offer: QuickModeOffer, peer_spi: int, shared: bytes) -> None:
-        assert self.inbound_spi is not None
-        self.offer = offer
-        self.inbound = (self._child(self.inbound_spi, shared),)
-        self.outbound = (self._child(peer_spi, shared),)
+    def _allocate(self, protocols: Collection[Protocol]) -> None:
+        """An SPI of ours for each SA that comes in."""
+        self.spis = {
+            protocol: self._allocate_spi() for protocol in (Protocol.AH, Protocol.ESP) if protocol in protocols
+        }
 
-    def _child(self, spi: int, shared: bytes) -> ChildSa:
-        material = keys.keymat(
-            self.session.hash,
-            self.session.skeyid_d,
-            Protocol.ESP,
-            spi.to_bytes(SPI_LENGTH),
-            b"".join(self._nonces()),
-            sum(keys.esp_key_lengths(self.offer)),
-            shared,
-        )
-        esp = keys.split_keymat(self.offer, material)
-        return ChildSa(spi, esp.encryption_key, esp.authentication_key, esp.salt)
+    def _derive(self, offer: QuickModeOffer, peer_spis: dict[Protocol, int], shared: bytes) -> None:
+        self.offer = offer
+        self.spis = {protocol: self.spis[protocol] for protocol in offer.protocols}
+        self.inbound = tuple(self._child(protocol, spi, shared) for protocol, spi in self.spis.items())
+        self.outbound = tuple(self._child(protocol, peer_spis[protocol], shared) for protocol in self.spis)
+
+    def _child(self, protocol: Protocol, spi: int, shared: bytes) -> ChildSa:
+        def material(length: int) -> bytes:
+            return keys.keymat(
+                self.session.hash,
+                self.session.skeyid_d,
+                protocol,
+                spi.to_bytes(SPI_LENGTH),
+                b"".join(self._nonces()),
+                length,
+                shared,
+            )
+
+        if protocol is Protocol.AH:
+            assert self.offer.ah is not None
+            return ChildSa(spi, b"", material(keys.ah_key_length(self.offer.ah)), b"", protocol)
+        esp = keys.split_keymat(self.offer, material(sum(keys.esp_key_lengths(self.offer))))
+        return ChildSa(spi, esp.encryption_key, esp.authentication_key, esp.salt, protocol)
 
     def _seal(self, proof: bytes, payloads: tuple[wire.Payload, ...]) -> bytes:
         message = protected.seal(self.session, ExchangeType.QUICK_MODE, self.message_id, self._iv, proof, payloads)
         self._iv = message[-self.session.cipher.block :]
         return message
+
+
+def _spis(choice: Choice) -> dict[Protocol, int]:
+    """The peer's inbound SPIs."""
+    return {Protocol(proposal.protocol): _check_spi(proposal.spi) for proposal in choice.proposals}
 
 
 def _check_spi(spi: bytes) -> int:

@@ -24,7 +24,8 @@ from ipsec_core.ike.iana import (
     Hash,
     Protocol,
 )
-from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, choose_quick_mode, parse_main_mode
+from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, parse_main_mode
+from ipsec_core.ike.proposals import choose_quick_mode
 
 HASHES = {"md5": Hash.MD5, "sha1": Hash.SHA1, "sha256": Hash.SHA256}
 unhex = bytes.fromhex
@@ -332,7 +333,7 @@ def test_gcm_proposal_of_strongswan_is_understood(captures: Path) -> None:
             text = sa.body().replace(bytes.fromhex("80040003"), bytes.fromhex("80040001"))
             choice = choose_quick_mode(wire.SecurityAssociation.parse(wire.Reader(text)), (offer,))
             assert choice is not None
-            assert choice[0].spi.hex() == vector["children"][0]["spi_i"]
+            assert choice.proposals[0].spi.hex() == vector["children"][0]["spi_i"]
             return
     pytest.fail("no Quick Mode in the capture")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsec_core.errors import NegotiationError
-from ipsec_core.ike import offers, wire
+from ipsec_core.ike import offers, proposals, wire
 from ipsec_core.ike.failures import MalformedMessage, ProposalMismatch
-from ipsec_core.ike.iana import AuthAlgorithm, Encapsulation, Encryption, EspTransform, Group, Hash
+from ipsec_core.ike.iana import AuthAlgorithm, Encapsulation, Encryption, EspTransform, Group, Hash, Protocol
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
 
+SPI = {Protocol.AH: b"ahah", Protocol.ESP: b"espe"}
 seconds = st.integers(1, 0xFFFF_FFFF)
 
 
@@ -58,7 +60,7 @@ def test_main_mode_offers_survive(offer: MainModeOffer) -> None:
 
 @given(quick_offers())
 def test_quick_mode_offers_survive(offer: QuickModeOffer) -> None:
-    assert offers.parse_quick_mode(offers.encode_quick_mode(offer, 1)) == offer
+    assert proposals.quick_mode_offers(proposals.quick_mode_proposal((offer,), SPI)) == [offer]
 
 
 @given(selectors)
@@ -137,27 +139,30 @@ def quick(**changes: object) -> QuickModeOffer:
 
 @pytest.mark.parametrize(("a", "b", "agreed"), [(0, 0, 0), (0, 500, 500), (500, 0, 500), (500, 300, 300)])
 def test_no_volume_limit_gives_way_to_one(a: int, b: int, agreed: int) -> None:
-    proposal = offers.quick_mode_proposal((quick(lifetime_kilobytes=a),), b"spi!")
-    choice = offers.choose_quick_mode(proposal, (quick(lifetime_kilobytes=b),))
+    proposal = proposals.quick_mode_proposal((quick(lifetime_kilobytes=a),), SPI)
+    choice = proposals.choose_quick_mode(proposal, (quick(lifetime_kilobytes=b),))
     assert choice is not None
-    assert choice[1].lifetime_kilobytes == agreed
+    assert choice.offer.lifetime_kilobytes == agreed
+    assert choice.shortened == (agreed != a)
 
 
 def test_bundles_are_not_taken_apart() -> None:
-    esp = offers.quick_mode_proposal((quick(),), b"spi!").proposals[0]
+    esp = proposals.quick_mode_proposal((quick(),), SPI).proposals[0]
     ah = wire.Proposal(esp.number, 2, b"spi2", (wire.Transform(1, 2),))
-    assert offers.choose_quick_mode(wire.SecurityAssociation((ah, esp)), (quick(),)) is None
+    assert proposals.choose_quick_mode(wire.SecurityAssociation((ah, esp)), (quick(),)) is None
     alone = wire.Proposal(esp.number + 1, esp.protocol, b"spi3", esp.transforms)
-    choice = offers.choose_quick_mode(wire.SecurityAssociation((ah, esp, alone)), (quick(),))
+    choice = proposals.choose_quick_mode(wire.SecurityAssociation((ah, esp, alone)), (quick(),))
     assert choice is not None
-    assert choice[0].spi == b"spi3"
+    assert choice.proposals[0].spi == b"spi3"
 
 
 def test_encryption_without_integrity_is_not_accepted() -> None:
-    transform = offers.encode_quick_mode(quick(), 1)
+    (proposal,) = proposals.quick_mode_proposal((quick(),), SPI).proposals
+    (transform,) = proposal.transforms
     bare = wire.Transform(1, transform.identifier, tuple(a for a in transform.attributes if a.type != 5))
-    assert offers.parse_quick_mode(transform) is not None
-    assert offers.parse_quick_mode(bare) is None
+    assert proposals.quick_mode_offers(wire.SecurityAssociation((proposal,)))
+    proposal = replace(proposal, transforms=(bare,))
+    assert not proposals.quick_mode_offers(wire.SecurityAssociation((proposal,)))
 
 
 def test_unknown_attributes_do_no_harm() -> None:
@@ -167,12 +172,10 @@ def test_unknown_attributes_do_no_harm() -> None:
 
 
 def test_mismatch_names_the_nearest_pair() -> None:
-    theirs = offers.quick_mode_proposal(
-        (quick(pfs_group=Group.MODP_768, transform=EspTransform.NULL), quick()), b"spi!"
-    )
+    theirs = proposals.quick_mode_proposal((quick(pfs_group=Group.MODP_768, transform=EspTransform.NULL), quick()), SPI)
     ours = (quick(transform=EspTransform.TRIPLE_DES), quick(encapsulation=Encapsulation.TRANSPORT))
     expected = ProposalMismatch("Phase II ESP Algorithm", "TRIPLE_DES", "DES")
-    assert offers.quick_mode_mismatch(theirs, ours) == expected
+    assert proposals.quick_mode_mismatch(theirs, ours) == expected
     assert offers.main_mode_mismatch(offers.main_mode_proposal((DES,)), (TRIPLE,)) == ProposalMismatch(
         "Phase I Encryption Algorithm", "TRIPLE_DES_CBC", "DES_CBC"
     )
@@ -187,7 +190,7 @@ def test_mismatch_names_the_nearest_pair() -> None:
         wire.Identification(4, 0, 0, bytes.fromhex("0a000000 ff00ff00")),
         wire.Identification(4, 0, 0, bytes.fromhex("0a000001 ffffff00")),
         wire.Identification(4, 0, 0, bytes.fromhex("0a000000")),
-        wire.Identification(7, 0, 0, bytes.fromhex("0a000000 0a0000ff")),
+        wire.Identification(7, 0, 0, bytes.fromhex("0a000001 0a0000ff")),
         wire.Identification(2, 0, 0, b"host"),
     ],
 )
