@@ -1,15 +1,22 @@
-"""Two computers on a wire that loses, repeats, delays and damages, in virtual time and from one seed."""
+"""Two computers on a wire that loses, repeats, delays and damages, in virtual time and from one seed.
+
+Makes udp_captures.py importable (the tests run in importlib mode).
+"""
 
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from ipsec_core.ike import (
     Acquire,
