@@ -128,7 +128,7 @@ def test_openswan_quick_mode(captures: Path, openswan: Any) -> None:
         in proposal.transforms[0].attributes
     )
     selectors = parse_selectors(*wire.every(opened.payloads, wire.Identification))
-    assert (str(selectors.source), str(selectors.destination)) == ("10.0.10.255/32", "10.2.0.0/16")
+    assert (str(selectors.source), str(selectors.destination)) == ("10.1.0.10/32", "10.2.0.0/16")
 
 
 @pytest.mark.parametrize("place", ["skeyid_a", "iv", "last byte", "message id"])
