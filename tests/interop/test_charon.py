@@ -1,0 +1,82 @@
+"""Our IKE and strongSwan's: Main Mode and Quick Mode in both directions, the same keys on both ends, protected traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import wireshark
+from charon import PRESHARED_KEY, Charon, connection
+from esp_peer import EspPeer
+from namespaces import OUR_ADDRESS, OUR_HOST, PEER_ADDRESS, PEER_HOST, Namespaces
+from our_computer import OurComputer, converse, policy, run
+
+pytestmark = pytest.mark.interop
+KEY = {"preshared_key": PRESHARED_KEY}
+Make = Callable[..., OurComputer]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The same algorithms in our words and in strongSwan's."""
+
+    main_mode: str
+    ike: str
+    quick_mode: str
+    esp: str
+
+
+SUITES = {
+    "3des-sha1-modp1024": Suite("3DES-SHA1-2", "3des-sha1-modp1024", "ESP[3DES,SHA1]", "3des-sha1"),
+    "3des-md5-modp768": Suite("3DES-MD5-1", "3des-md5-modp768", "ESP[3DES,MD5]", "3des-md5"),
+    "des-md5-modp768": Suite("DES-MD5-1", "des-md5-modp768", "ESP[DES,MD5]", "des-md5"),
+    "aes128-sha1-modp1024": Suite("3DES-SHA1-2", "3des-sha1-modp1024", "ESP[AES-128-CBC,SHA1]", "aes128-sha1"),
+}
+
+
+def addresses(mode: str) -> tuple[str, str]:
+    return (OUR_HOST, PEER_HOST) if mode == "tunnel" else (OUR_ADDRESS, PEER_ADDRESS)
+
+
+def selectors(mode: str) -> dict[str, str]:
+    ours, peers = addresses(mode)
+    return {"local_ts": f"{peers}/32", "remote_ts": f"{ours}/32"} if mode == "tunnel" else {}
+
+
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+@pytest.mark.parametrize("initiator", ["ours", "charon"])
+@pytest.mark.parametrize("name", SUITES)
+def test_preshared_key(
+    name: str, initiator: str, mode: str, lab: Namespaces, charon: Charon, esp_peer: EspPeer, our_computer: Make
+) -> None:
+    suite = SUITES[name]
+    # Perfect forward secrecy in half of the cases, each way round.
+    pfs = (initiator == "ours") == (mode == "tunnel")
+    group = suite.ike.rpartition("-")[2]
+    esp = f"{suite.esp}-{group}" if pfs else suite.esp
+    charon.start(connection(suite.ike, esp, mode=mode, child=selectors(mode)))
+    ours = our_computer(policy([suite.main_mode], [suite.quick_mode], KEY, tunnel=mode == "tunnel", pfs=pfs))
+    here, there = addresses(mode)
+    if initiator == "charon":
+        swanctl = charon.initiate()
+        run([ours, esp_peer], lambda: swanctl.ended, "swanctl --initiate")
+        assert "completed successfully" in swanctl.output
+    converse(ours, [esp_peer], here, there)
+    converse(esp_peer, [ours], there, here)
+    check_both_ends(ours, charon, pfs=pfs)
+    exchanges = [frame.exchange for frame in wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")]
+    assert exchanges.count(wireshark.MAIN_MODE) == 6
+    assert exchanges.count(wireshark.QUICK_MODE) == 3
+
+
+def check_both_ends(ours: OurComputer, charon: Charon, *, pfs: bool) -> None:
+    """Audit 541 twice on our side, both SAs established in charon's log, and the same keys here and there."""
+    assert [text.partition("\n")[0] for text in ours.audits(541)] == ["IKE established a security association."] * 2
+    assert charon.said(r"IKE_SA connection0\[\d+\] established between")
+    assert charon.said(r"CHILD_SA child0\{\d+\} established with SPIs")
+    assert charon.said(r"selected proposal: ESP:\S+/MODP_\d+/NO_EXT_SEQ") == pfs
+    ((_, key),) = ours.computer.ike_keys
+    assert charon.secret("encryption key Ka") == key
+    theirs = {sa.spi: (sa.encryption_key, sa.integrity_key) for sa in charon.sas.values()}
+    assert {record.spi: (record.encryption_key, record.integrity_key) for record in ours.computer.keys} == theirs
