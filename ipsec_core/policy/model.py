@@ -188,7 +188,7 @@ class Confidentiality(Enum):
 
 
 class Integrity(Enum):
-    """HMAC of AH and ESP; those of Windows 2000 are hashes of Main Mode as well."""
+    """HMAC of AH and ESP, and hash of Main Mode."""
 
     MD5 = ("MD5", True)
     SHA1 = ("SHA1", True)
@@ -202,21 +202,43 @@ class Integrity(Enum):
 
 
 class DiffieHellmanGroup(IntEnum):
-    """Oakley groups by their IANA number: RFC 2409 6.1, 6.2 and RFC 3526 3."""
+    """Oakley groups by their IANA number: RFC 2409 6.1, 6.2, RFC 3526 and RFC 5903."""
 
     MODP_768 = 1
     MODP_1024 = 2
+    MODP_1536 = 5
     MODP_2048 = 14
+    MODP_3072 = 15
+    MODP_4096 = 16
+    MODP_6144 = 17
+    MODP_8192 = 18
+    ECP_256 = 19
+    ECP_384 = 20
+    ECP_521 = 21
 
     @property
     def windows_2000(self) -> bool:
         return self <= DiffieHellmanGroup.MODP_1024
 
 
+def parse_group(number: int) -> DiffieHellmanGroup:
+    """The group of that number."""
+    if number not in tuple(DiffieHellmanGroup):
+        accepted = ", ".join(str(int(item)) for item in DiffieHellmanGroup)
+        raise PolicyError(f"{number} is not a Diffie-Hellman group here; accepted: {accepted}")
+    return DiffieHellmanGroup(number)
+
+
 _CONFIDENTIALITY = {item.text: item for item in Confidentiality} | {"NONE": Confidentiality.NULL}
 _INTEGRITY = {item.text: item for item in Integrity} | {"SHA": Integrity.SHA1}
-_MAIN_MODE_ENCRYPTION = (Confidentiality.DES, Confidentiality.TRIPLE_DES)
-_MAIN_MODE_INTEGRITY = (Integrity.MD5, Integrity.SHA1)
+# Main Mode has AES in CBC alone (RFC 3602 5.3), and does not say so.
+_MAIN_MODE_ENCRYPTION = {
+    "DES": Confidentiality.DES,
+    "3DES": Confidentiality.TRIPLE_DES,
+    "AES-128": Confidentiality.AES_128_CBC,
+    "AES-192": Confidentiality.AES_192_CBC,
+    "AES-256": Confidentiality.AES_256_CBC,
+}
 _LIFETIME = re.compile(r"(?:([0-9]{1,10})K)?/?(?:([0-9]{1,10})S)?")
 _METHOD_FORMS = "ESP[3DES,SHA1]:100000k/3600s, ESP[AES-128-GCM], AH[SHA1], AH[MD5]+ESP[DES,NONE]"
 
@@ -329,7 +351,8 @@ class FilterAction:
     """What to do with matching traffic; security methods in order of preference, only for `NEGOTIATE`.
 
     `inbound_passthrough`: accept unsecured communication, but always respond using IPsec. `allow_unsecured`: fall back
-    to a soft SA when the peer does not speak IKE. `pfs`: a new Diffie-Hellman exchange in each Quick Mode.
+    to a soft SA when the peer does not speak IKE. `pfs`: a new Diffie-Hellman exchange in each Quick Mode, in
+    `pfs_group`, or without one in the group that Main Mode prefers.
     """
 
     name: str
@@ -338,8 +361,11 @@ class FilterAction:
     inbound_passthrough: bool = False
     allow_unsecured: bool = False
     pfs: bool = False
+    pfs_group: DiffieHellmanGroup | None = None
 
     def __post_init__(self) -> None:
+        if self.pfs_group is not None and not self.pfs:
+            raise PolicyError("a group for PFS without PFS; set pfs to true, or leave the group out")
         if self.action is FilterActionKind.NEGOTIATE:
             if not self.methods:
                 raise PolicyError("negotiate needs at least one security method")
@@ -392,36 +418,38 @@ class KeyExchangeMethod:
     lifetime_seconds: int = 0
 
     def __post_init__(self) -> None:
-        if self.encryption not in _MAIN_MODE_ENCRYPTION:
-            raise PolicyError(f"{self.encryption.text} is not for Main Mode; accepted: DES, 3DES")
-        if self.integrity not in _MAIN_MODE_INTEGRITY:
-            raise PolicyError(f"{self.integrity.text} is not for Main Mode; accepted: MD5, SHA1")
+        if self.encryption not in _MAIN_MODE_ENCRYPTION.values():
+            accepted = ", ".join(_MAIN_MODE_ENCRYPTION)
+            raise PolicyError(f"{self.encryption.text} is not for Main Mode; accepted: {accepted}")
         _check_range("lifetime_seconds", self.lifetime_seconds, 0, _DWORD)
 
     @property
     def windows_2000(self) -> bool:
-        return self.group.windows_2000
+        """Whether that system knows all that it takes."""
+        return self.encryption.windows_2000 and self.integrity.windows_2000 and self.group.windows_2000
+
+    @property
+    def encryption_text(self) -> str:
+        """The encryption as a key exchange method writes it: "3DES", "AES-128"."""
+        return self.encryption.text.removesuffix("-CBC")
 
     @classmethod
     def parse(cls, text: str) -> KeyExchangeMethod:
-        """From "3DES-SHA1-2" (encryption, integrity, group), optionally with a lifetime: "3DES-SHA1-2:3600s"."""
-        found = re.fullmatch(r"([^-:]+)-([^-:]+)-([0-9]{1,3})(?::([0-9]{1,10})S)?", text.strip().upper())
+        """From "3DES-SHA1-2" (encryption, integrity, group), optionally with a lifetime: "AES-128-SHA256-14:3600s"."""
+        found = re.fullmatch(r"([^:]+)-([^-:]+)-([0-9]{1,3})(?::([0-9]{1,10})S)?", text.strip().upper())
         if found is None:
-            raise PolicyError(f"{text!r} is not a key exchange method; accepted: 3DES-SHA1-2, DES-MD5-1:3600s")
+            raise PolicyError(f"{text!r} is not a key exchange method; accepted: 3DES-SHA1-2, AES-128-SHA256-14:3600s")
         encryption, integrity, group, lifetime = found.groups()
-        if int(group) not in tuple(DiffieHellmanGroup):
-            accepted = ", ".join(str(int(item)) for item in DiffieHellmanGroup)
-            raise PolicyError(f"{group} is not a Diffie-Hellman group here; accepted: {accepted}")
         return cls(
-            _look_up(_CONFIDENTIALITY, encryption),
+            _look_up(_MAIN_MODE_ENCRYPTION, encryption),
             _look_up(_INTEGRITY, integrity),
-            DiffieHellmanGroup(int(group)),
+            parse_group(int(group)),
             int(lifetime or 0),
         )
 
     def __str__(self) -> str:
         own = f":{self.lifetime_seconds}s" if self.lifetime_seconds else ""
-        return f"{self.encryption.text}-{self.integrity.text}-{int(self.group)}{own}"
+        return f"{self.encryption_text}-{self.integrity.text}-{int(self.group)}{own}"
 
 
 DEFAULT_KEY_EXCHANGE_METHODS = tuple(
@@ -431,18 +459,24 @@ DEFAULT_KEY_EXCHANGE_METHODS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class KeyExchangeSettings:
-    """Main Mode settings of a policy ([MS-GPIPSEC] 2.2.1.2.1); `quick_mode_limit` 0 means no limit."""
+    """Main Mode settings of a policy ([MS-GPIPSEC] 2.2.1.2.1); `quick_mode_limit` 0 means no limit.
+
+    `soft_lifetime_seconds` is netsh's softsaexpirationtime. At 0, as in Windows 2000, a soft SA remains as long as
+    traffic is regularly sent (KB 257225).
+    """
 
     methods: tuple[KeyExchangeMethod, ...] = DEFAULT_KEY_EXCHANGE_METHODS
     lifetime_seconds: int = DEFAULT_MAIN_MODE_SECONDS
     master_key_pfs: bool = False
     quick_mode_limit: int = 0
+    soft_lifetime_seconds: int = 0
 
     def __post_init__(self) -> None:
         if not self.methods:
             raise PolicyError("key exchange needs at least one method")
         _check_range("lifetime_seconds", self.lifetime_seconds, 1, _DWORD)
         _check_range("quick_mode_limit", self.quick_mode_limit, 0, _DWORD)
+        _check_range("soft_lifetime_seconds", self.soft_lifetime_seconds, 0, _DWORD)
 
     def lifetime_of(self, method: KeyExchangeMethod) -> int:
         """Seconds that a Main Mode SA agreed by `method` may live."""

@@ -37,6 +37,7 @@ from ipsec_core.policy.model import (
     Policy,
     Rule,
     SecurityMethod,
+    parse_group,
     parse_protocol,
     protocol_text,
 )
@@ -56,9 +57,9 @@ _POLICY_KEYS = (
 _RULE_KEYS = ("name", "filters", "action", "authentication", "tunnel_endpoint", "connection_type", "active")
 _FILTER_LIST_KEYS = ("name", "description", "filters")
 _FILTER_KEYS = ("name", "source", "destination", "protocol", "source_port", "destination_port", "mirrored")
-_ACTION_KEYS = ("name", "action", "negotiate", "inbound_passthrough", "allow_unsecured", "pfs")
+_ACTION_KEYS = ("name", "action", "negotiate", "inbound_passthrough", "allow_unsecured", "pfs", "pfs_group")
 _AUTHENTICATION_KEYS = ("preshared_key", "certificate")
-_KEY_EXCHANGE_KEYS = ("methods", "lifetime_seconds", "master_key_pfs", "quick_mode_limit")
+_KEY_EXCHANGE_KEYS = ("methods", "lifetime_seconds", "master_key_pfs", "quick_mode_limit", "soft_lifetime_seconds")
 _AUTHENTICATION_FORMS = 'accepted: "kerberos", { preshared_key = "..." }, { certificate = "root CA" }'
 _HIDDEN_KEY = "***"
 
@@ -240,6 +241,7 @@ def _filter_action(value: _Value, actions: Mapping[str, FilterAction]) -> Filter
         inbound_passthrough=table.flag("inbound_passthrough"),
         allow_unsecured=table.flag("allow_unsecured"),
         pfs=table.flag("pfs"),
+        pfs_group=table["pfs_group"].build(parse_group, table["pfs_group"].number) if "pfs_group" in table else None,
     )
 
 
@@ -267,7 +269,9 @@ def _tunnel_endpoint(value: _Value) -> IPv4Address:
 def _key_exchange(value: _Value) -> KeyExchangeSettings:
     table = value.table(_KEY_EXCHANGE_KEYS)
     named: dict[str, object] = {
-        key: table.number(key) for key in ("lifetime_seconds", "quick_mode_limit") if key in table
+        key: table.number(key)
+        for key in ("lifetime_seconds", "quick_mode_limit", "soft_lifetime_seconds")
+        if key in table
     }
     if "methods" in table:
         methods = (item.build(KeyExchangeMethod.parse, item.text) for item in table.items("methods"))
@@ -290,7 +294,7 @@ def policy_to_table(policy: Policy, *, hide_keys: bool = False) -> dict[str, obj
     defaults = KeyExchangeSettings()
     if policy.key_exchange.methods != defaults.methods:
         exchange["methods"] = [str(method) for method in policy.key_exchange.methods]
-    _put_fields(exchange, policy.key_exchange, defaults, ("lifetime_seconds", "master_key_pfs", "quick_mode_limit"))
+    _put_fields(exchange, policy.key_exchange, defaults, _KEY_EXCHANGE_KEYS[1:])
     _put(table, "key_exchange", exchange, {})
     _put(table, "polling_interval_seconds", policy.polling_interval_seconds, DEFAULT_POLLING_SECONDS)
     return table
@@ -343,6 +347,8 @@ def _action_table(action: FilterAction) -> object:
     _put_fields(
         table, action, FilterAction("", FilterActionKind.BLOCK), ("inbound_passthrough", "allow_unsecured", "pfs")
     )
+    if action.pfs_group is not None:
+        table["pfs_group"] = int(action.pfs_group)
     return table
 
 

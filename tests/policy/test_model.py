@@ -191,12 +191,30 @@ def test_default_key_exchange_is_that_of_windows_2000() -> None:
     assert KeyExchangeSettings(master_key_pfs=True, quick_mode_limit=9).quick_modes_per_main_mode == 1
 
 
+@pytest.mark.parametrize("cipher", ["DES", "3DES", "AES-128", "AES-192", "AES-256"])
+@pytest.mark.parametrize("number", [1, 2, 5, *range(14, 22)])
+def test_key_exchange_methods_of_today(cipher: str, number: int) -> None:
+    for integrity in Integrity:
+        text = f"{cipher}-{integrity.text}-{number}"
+        method = KeyExchangeMethod.parse(text)
+        assert (str(method), method.group, method.integrity) == (text, number, integrity)
+        assert method.windows_2000 is (not cipher.startswith("AES") and integrity.windows_2000 and number < 5)
+
+
+def test_a_group_for_pfs_needs_pfs() -> None:
+    methods = (SecurityMethod.parse("AH[SHA1]"),)
+    group = DiffieHellmanGroup.MODP_2048
+    assert FilterAction("", FilterActionKind.NEGOTIATE, methods, pfs=True, pfs_group=group).pfs_group == 14
+    with pytest.raises(PolicyError, match="a group for PFS without PFS"):
+        FilterAction("", FilterActionKind.NEGOTIATE, methods, pfs_group=group)
+
+
 def test_key_exchange_method_text() -> None:
     method = KeyExchangeMethod.parse("3des-sha-2:600s")
     assert method == KeyExchangeMethod(Confidentiality.TRIPLE_DES, Integrity.SHA1, DiffieHellmanGroup.MODP_1024, 600)
     assert str(method) == "3DES-SHA1-2:600s"
     assert KeyExchangeSettings(lifetime_seconds=900).lifetime_of(method) == 600
-    for text in ("3DES-SHA1", "3DES-SHA1-5", "AES-128-GCM-SHA1-2", "NULL-SHA1-2", "3DES-SHA256-2", "3DES-SHA1-2:5k"):
+    for text in ("3DES-SHA1", "3DES-SHA1-6", "AES-128-GCM-SHA1-2", "NULL-SHA1-2", "3DES-SHA3-2", "3DES-SHA1-2:5k"):
         with pytest.raises(PolicyError):
             KeyExchangeMethod.parse(text)
 

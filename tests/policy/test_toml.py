@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -134,7 +135,7 @@ methods = st.builds(
     lifetime_seconds=st.integers(1, 172_799),
     lifetime_kilobytes=st.integers(1, 2_147_483_647),
 ) | st.sampled_from([SecurityMethod.parse(text) for text in ("ESP[AES-128-GCM]", "ESP[NULL,MD5]", "AH[SHA1]")])
-negotiate = st.builds(
+negotiating = st.builds(
     FilterAction,
     name=names,
     action=st.just(FilterActionKind.NEGOTIATE),
@@ -142,6 +143,9 @@ negotiate = st.builds(
     inbound_passthrough=st.booleans(),
     allow_unsecured=st.booleans(),
     pfs=st.booleans(),
+)
+negotiate = negotiating | st.builds(
+    lambda action, group: replace(action, pfs=True, pfs_group=group), negotiating, st.sampled_from(DiffieHellmanGroup)
 )
 simple = st.builds(FilterAction, names, st.sampled_from([FilterActionKind.PERMIT, FilterActionKind.BLOCK]))
 authentication = st.just(AuthenticationMethod(AuthenticationKind.KERBEROS)) | st.builds(
@@ -169,8 +173,8 @@ exchanges = st.builds(
     methods=st.lists(
         st.builds(
             KeyExchangeMethod,
-            st.sampled_from([Confidentiality.DES, Confidentiality.TRIPLE_DES]),
-            st.sampled_from([Integrity.MD5, Integrity.SHA1]),
+            st.sampled_from([Confidentiality.DES, Confidentiality.TRIPLE_DES, Confidentiality.AES_256_CBC]),
+            st.sampled_from(Integrity),
             st.sampled_from(DiffieHellmanGroup),
             st.integers(0, 100_000),
         ),
@@ -180,6 +184,7 @@ exchanges = st.builds(
     lifetime_seconds=st.integers(1, 100_000),
     master_key_pfs=st.booleans(),
     quick_mode_limit=st.integers(0, 5),
+    soft_lifetime_seconds=st.integers(0, 600),
 )
 policies = st.builds(
     Policy,
@@ -277,6 +282,17 @@ POLICY_KEYS = "name, description, rules, filter_lists, filter_actions, key_excha
             "rules[0].action: block takes no security methods and no options of negotiate",
         ),
         (
+            ACTION,
+            '{ negotiate = ["AH[MD5]"], pfs_group = 2 }',
+            "rules[0].action: a group for PFS without PFS; set pfs to true, or leave the group out",
+        ),
+        (
+            ACTION,
+            '{ negotiate = ["AH[MD5]"], pfs = true, pfs_group = 3 }',
+            "rules[0].action.pfs_group: 3 is not a Diffie-Hellman group here; "
+            "accepted: 1, 2, 5, 14, 15, 16, 17, 18, 19, 20, 21",
+        ),
+        (
             RULE,
             'tunnel_endpoint = "gate"',
             "rules[0].tunnel_endpoint: 'gate' is not a tunnel endpoint; accepted: a.b.c.d",
@@ -312,8 +328,9 @@ POLICY_KEYS = "name, description, rules, filter_lists, filter_actions, key_excha
         (TOP, "key_exchange = { methods = [] }", "key_exchange: key exchange needs at least one method"),
         (
             TOP,
-            'key_exchange = { methods = ["3DES-SHA1-5"] }',
-            "key_exchange.methods[0]: 5 is not a Diffie-Hellman group here; accepted: 1, 2, 14",
+            'key_exchange = { methods = ["3DES-SHA1-6"] }',
+            "key_exchange.methods[0]: 6 is not a Diffie-Hellman group here; "
+            "accepted: 1, 2, 5, 14, 15, 16, 17, 18, 19, 20, 21",
         ),
         ("%s", "rules = []", "'name' is missing"),
         (TOP, "filter_lists = [{ filters = [] }]", "filter_lists[0]: a name of its own is needed to refer to it"),
