@@ -141,6 +141,7 @@ class KerberosTokens(Authentication):
         self._outgoing: bytes | None = None
         self._own_tokens = b""
         self._peer_tokens = b""
+        self._last_token = b""
 
     def skeyid(self, algorithm: Hash, nonces: tuple[bytes, bytes], shared: bytes) -> bytes:
         return keys.skeyid_signature(algorithm, *nonces, shared)
@@ -152,9 +153,13 @@ class KerberosTokens(Authentication):
         if self._context is None:
             self._context = self._kerberos.accept()
         if self._context.complete:
+            # Message 5 may have come with a token before, but without a good proof.
+            if token == self._last_token:
+                return
             raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, "a GSS token after the last one")
         self._step(self._context, token)
         self._peer_tokens += token
+        self._last_token = token
 
     def _step(self, context: GssContext, token: bytes | None) -> None:
         self._outgoing = context.step(token)

@@ -532,6 +532,17 @@ def test_a_proof_before_the_context_is_complete(kit: Any) -> None:
         give(responder, sealed(responder, (identity, wire.HashData(b"wrapped:" + bytes(20)))))
 
 
+def test_a_damaged_message_five_with_the_last_token(kit: Any) -> None:
+    initiator, responder = pair(kit, policies(kit, KERBEROS, legs=3))
+    five = run(initiator, responder, 5)[-1]
+    identity, proof, token = opened(responder, five)
+    with pytest.raises(Unverified):
+        give(responder, sealed(responder, (identity, token)))
+    with pytest.raises(Unverified):
+        give(responder, sealed(responder, (identity, proof, wire.GssToken(b"another"))))
+    assert give(initiator, give(responder, five)) is None
+
+
 # Identities
 
 
