@@ -102,8 +102,7 @@ class RsaSignatures(Authentication):
 
     def hear(self, payloads: Payloads) -> None:
         for request in wire.every(payloads, wire.CertificateRequest):
-            # An empty name asks for any authority (RFC 2408 section 3.10).
-            if request.encoding == CertificateEncoding.X509_SIGNATURE and request.authority:
+            if request.encoding == CertificateEncoding.X509_SIGNATURE:
                 self._requested[request.authority] = None
 
     def say(self) -> Payloads:

@@ -32,6 +32,12 @@ NONCE_LENGTH = 20
 UDP = 17
 # Names that the proof of the method vouches for; no packet can confirm or deny them.
 NAMES = (IdType.FQDN, IdType.USER_FQDN, IdType.DER_ASN1_DN, IdType.KEY_ID)
+# What the peer is told of credentials that were refused, where that is not just AUTHENTICATION-FAILED.
+NOTIFY = {
+    FailureReason.INVALID_SIGNATURE: Notify.INVALID_SIGNATURE,
+    FailureReason.ID_PAYLOAD: Notify.INVALID_ID_INFORMATION,
+    FailureReason.CERTIFICATE_PAYLOAD: Notify.INVALID_CERTIFICATE,
+}
 
 
 class State(Enum):
@@ -165,9 +171,7 @@ class MainMode:
             answer = transition.handler(self, message)
         except CredentialRefused as error:
             self.peer = error.identity
-            signature = error.reason is FailureReason.INVALID_SIGNATURE
-            notify = Notify.INVALID_SIGNATURE if signature else Notify.AUTHENTICATION_FAILED
-            raise Refused(notify, error.reason) from error
+            raise Refused(NOTIFY.get(error.reason, Notify.AUTHENTICATION_FAILED), error.reason) from error
         if header.encrypted:
             self._iv = self._received_block
         wait = transition.unfinished
