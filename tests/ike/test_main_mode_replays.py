@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,22 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from scapy.layers.inet import IP, UDP
 from scapy.utils import PcapReader
 
-from ipsec_core.ike import IkeOptions, MainModeOffer, MainModePolicy, NatTraversal, PeerIdentity, main_mode, wire
+from ipsec_core.ike import IkeOptions, MainModeOffer, MainModePolicy, NatTraversal, PeerIdentity, keys, main_mode, wire
 from ipsec_core.ike.credentials import CredentialRefused
 from ipsec_core.ike.failures import FailureReason
-from ipsec_core.ike.iana import AuthMethod, Encryption, ExchangeType, Group, Hash, IdType, PayloadType
+from ipsec_core.ike.iana import (
+    AuthMethod,
+    CertificateEncoding,
+    Encryption,
+    ExchangeType,
+    Group,
+    Hash,
+    IdType,
+    PayloadType,
+)
 from ipsec_core.ike.main_mode import MainMode, State
 from ipsec_core.ike.nat import NatPath
-from ipsec_core.ike.offers import choose_main_mode
+from ipsec_core.ike.offers import choose_main_mode, encode_identity
 
 unhex = bytes.fromhex
 CIPHERS = {
@@ -317,3 +327,32 @@ def test_captured_choices(captures: Path) -> None:
     choice = choose_main_mode(wire.only(recorded.clear(1), wire.SecurityAssociation), (offer,))
     assert choice is not None
     assert choice[0] == wire.only(recorded.clear(2), wire.SecurityAssociation)
+
+
+def test_openswan_with_certificates(captures: Path) -> None:
+    """Wireshark's capture has the cipher key only, but a signature opens to the HASH without one of the keys.
+
+    It is the bare HASH, as long as MD5, without an algorithm identifier (RFC 2409 section 5.1).
+    """
+    folder = captures / "wireshark" / "keys"
+    expected = json.loads((folder / "ikev1_decrypted_expected.shared.json").read_text())
+    table = dict(line.split(",") for line in (folder / "ikev1_decryption_table.shared.csv").read_text().split())
+    frames = expected["captures"]["ikev1-certs.pcap"]
+    cipher = keys.PhaseOneCipher(Encryption(frames[4]["alg"]["enc"]), unhex(table[frames[0]["ispi"]]))
+    with PcapReader(str(captures / "wireshark" / "ikev1-certs.pcap")) as packets:
+        captured = list(packets)
+    messages = [bytes(packet[UDP].payload) for packet in captured]
+    for number, frame in ((5, frames[4]), (6, frames[5])):
+        header = wire.parse_header(messages[number - 1])
+        assert (header.exchange, header.encrypted) == (ExchangeType.MAIN_MODE, True)
+        chain, _ = wire.parse_payloads(header.next_payload, cipher.open(unhex(frame["iv"]), messages[number - 1][28:]))
+        certificate = wire.only(chain, wire.Certificate)
+        assert certificate.encoding == CertificateEncoding.X509_SIGNATURE
+        holder = x509.load_der_x509_certificate(certificate.data)
+        # It sends its address as identity all the same.
+        address = IPv4Address(captured[number - 1][IP].src)
+        assert encode_identity(IPv4Network(address)) == wire.only(chain, wire.Identification)
+        key = holder.public_key()
+        assert isinstance(key, RSAPublicKey)
+        signature = wire.only(chain, wire.Signature).data
+        assert len(key.recover_data_from_signature(signature, PKCS1v15(), None)) == 16
