@@ -1,5 +1,6 @@
 """Sans-IO ISAKMP/Oakley (IKEv1, RFC 2407-2409) as Windows 2000 does it: Main Mode, Quick Mode, Informational."""
 
+from ipsec_core.ike.conversations import MainModeRecord
 from ipsec_core.ike.credentials import Certificates, CredentialRefused, GssContext, Kerberos, PeerIdentity
 from ipsec_core.ike.engine import IkeEngine
 from ipsec_core.ike.events import (
@@ -14,6 +15,7 @@ from ipsec_core.ike.events import (
     MainModePolicy,
     Mode,
     NegotiationFailed,
+    PathChanged,
     QuickModeAnswered,
     QuickModeEstablished,
     QuickModePolicy,
@@ -61,9 +63,11 @@ __all__ = [
     "MainModeEstablished",
     "MainModeOffer",
     "MainModePolicy",
+    "MainModeRecord",
     "Mode",
     "NatTraversal",
     "NegotiationFailed",
+    "PathChanged",
     "PeerIdentity",
     "ProposalMismatch",
     "QuickModeAnswered",

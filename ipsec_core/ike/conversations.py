@@ -1,4 +1,4 @@
-"""What the engine keeps about exchanges and SAs while they live."""
+"""Records that the engine keeps about exchanges and SAs while they live."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from ipsec_core.ike.events import Acquire
 from ipsec_core.ike.failures import MalformedMessage
-from ipsec_core.ike.iana import Notify, Protocol
+from ipsec_core.ike.iana import UDP_PORT, Notify, Protocol
 from ipsec_core.ike.main_mode import MainMode
 from ipsec_core.ike.main_mode import State as MainState
-from ipsec_core.ike.offers import TrafficSelector
+from ipsec_core.ike.nat import NatPath
+from ipsec_core.ike.offers import MainModeOffer, TrafficSelector
 from ipsec_core.ike.quick_mode import QuickMode
 from ipsec_core.ike.timers import Retransmission
 
@@ -18,22 +19,34 @@ from ipsec_core.ike.timers import Retransmission
 MAX_MESSAGE_IDS = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A way that datagrams take: the peer's address and port, and our own port."""
+
+    address: str
+    port: int = UDP_PORT
+    local_port: int = UDP_PORT
+
+
 @dataclass(slots=True, eq=False)
 class Conversation:
-    """The part that Main Mode and Quick Mode share: the last good message in, the last message out, the schedule."""
+    """The part that Main Mode and Quick Mode share: the last good message in, the last message out, the schedule.
+
+    `repeats` counts how often the peer's last message has come again.
+    """
 
     name: ClassVar[str]
     remote: str
-    port: int
     last_sent: bytes = b""
     last_received: bytes = b""
     heard: bool = False
+    repeats: int = 0
     retransmission: Retransmission = field(default_factory=Retransmission)
 
     @property
-    def peer(self) -> tuple[str, int]:
-        """Where its messages go to."""
-        return self.remote, self.port
+    def sa(self) -> MainConversation:
+        """The Main Mode that it is or that it lives under."""
+        raise NotImplementedError
 
 
 @dataclass(slots=True, eq=False)
@@ -51,16 +64,46 @@ class Pending:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class MainConversation(Conversation):
-    """A Main Mode and, once it is established, its SA. `suspect` is the last message that did not verify."""
+    """A Main Mode and, once it is established, its SA.
+
+    `remote` is the address that it was begun with and stays its name; `path` is where its messages go, which a NAT may
+    change, and `origin` where the message in hand came from. `suspect` is the last message that did not verify. `used`
+    is when the peer last proved itself under it. `superseded`: another SA with the peer has its place. `fragmenting`:
+    large messages do not get through whole. `alive`: something with our cookie has come from the peer's address.
+    `cookies_asked` counts how often it wanted a cookie first.
+    """
 
     name: ClassVar[str] = "Main Mode"
     exchange: MainMode
+    path: Path
     created: float
     established: float | None = None
+    origin: Path = field(init=False)
+    used: float = 0.0
     suspect: bytes = b""
+    alive: bool = False
+    superseded: bool = False
+    fragmenting: bool = False
+    cookies_asked: int = 0
     quick_modes_started: int = 0
     quick: dict[int, QuickConversation] = field(default_factory=dict)
     message_ids: dict[int, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.origin = self.path
+
+    @property
+    def sa(self) -> MainConversation:
+        return self
+
+    @property
+    def nat(self) -> NatPath | None:
+        return self.exchange.nat
+
+    @property
+    def cookies(self) -> tuple[bytes, bytes]:
+        """(initiator's, responder's); the latter is zero until message 2 has told it."""
+        return self.exchange.initiator_cookie, self.exchange.responder_cookie
 
     @property
     def ready(self) -> bool:
@@ -77,6 +120,15 @@ class MainConversation(Conversation):
     def quick_modes_of_peer(self) -> int:
         """How many that the peer began are under way."""
         return sum(not quick.over and not quick.exchange.initiator for quick in self.quick.values())
+
+    def expects(self, address: str) -> bool:
+        """Whether a message under the SA may come from there.
+
+        RFC 3947 section 7: a peer behind a NAT may get another address; one that is not has no reason to.
+        """
+        return (
+            address == self.remote or address == self.path.address or (self.nat is not None and self.nat.remote_behind)
+        )
 
     def check_message_id(self, message_id: int) -> None:
         """MalformedMessage if a message id is not new."""
@@ -98,6 +150,10 @@ class QuickConversation(Conversation):
     main: MainConversation
     over: bool = False
 
+    @property
+    def sa(self) -> MainConversation:
+        return self.main
+
 
 @dataclass(slots=True, eq=False)
 class Child:
@@ -116,3 +172,39 @@ class Child:
     @property
     def outbound_spi(self) -> int:
         return next(iter(self.outbound.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class MainModeRecord:
+    """A Main Mode as the diagnostic tools list it; `offer` and `established` are None as long as there is none.
+
+    `address`, `port` and `local_port` are where its messages go; `quick_modes` is how many we began under it.
+    """
+
+    remote: str
+    initiator: bool
+    initiator_cookie: bytes
+    responder_cookie: bytes
+    offer: MainModeOffer | None
+    established: float | None
+    address: str
+    port: int
+    local_port: int
+    nat: NatPath | None
+    quick_modes: int
+
+    @classmethod
+    def of(cls, main: MainConversation) -> MainModeRecord:
+        path = main.path
+        return cls(
+            main.remote,
+            main.exchange.initiator,
+            *main.cookies,
+            getattr(main.exchange, "offer", None),
+            main.established,
+            path.address,
+            path.port,
+            path.local_port,
+            main.nat,
+            main.quick_modes_started,
+        )

@@ -7,23 +7,29 @@ do to a negotiation under way is to waste it, and only if it carries that negoti
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address
 
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import protected, wire
-from ipsec_core.ike.conversations import Conversation, MainConversation, Pending, QuickConversation
+from ipsec_core.ike.conversations import (
+    Conversation,
+    MainConversation,
+    MainModeRecord,
+    Path,
+    Pending,
+    QuickConversation,
+)
 from ipsec_core.ike.events import Acquire, Datagram, Event, IkePolicy, Mode, NegotiationFailed
 from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, Unverified, reason_of_notify
-from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, UDP_PORT, ExchangeType, Notify, Protocol
+from ipsec_core.ike.fragments import Reassembly
+from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, NAT_T_PORT, UDP_PORT, ExchangeType, Notify, PayloadType, Protocol
 from ipsec_core.ike.options import IkeOptions
-from ipsec_core.ike.outbox import STATISTICS, Acquires, Children, Outbox
+from ipsec_core.ike.outbox import KEEP_ALIVE, NON_ESP_MARKER, STATISTICS, Acquires, Children, Outbox
 from ipsec_core.ike.phase_one import MainModes
 from ipsec_core.ike.phase_two import QuickModes
 from ipsec_core.ike.quick_mode import SPI_LENGTH
 from ipsec_core.ike.timers import Timer
-
-# Silence after which a peer counts as not IPsec-aware.
-SOFT_FALLBACK_SECONDS = 3.0
 
 
 class IkeEngine:
@@ -51,6 +57,7 @@ class IkeEngine:
         self._children = Children(self._out)
         self._quick_modes = QuickModes(self._out, self._acquires, self._children, allocate_spi, self._advance)
         self._main_modes = MainModes(self._out, self._acquires, self._children, self._quick_modes, self._advance)
+        self._fragments = Reassembly()
 
     # What comes out
 
@@ -75,6 +82,10 @@ class IkeEngine:
             "Active quick modes": len(self._children),
         }
 
+    def main_modes(self) -> list[MainModeRecord]:
+        """The ISAKMP SAs and the negotiations of some, without those that only a first message asks for."""
+        return self._main_modes.records()
+
     # What goes in
 
     def acquire(self, now: float, request: Acquire) -> None:
@@ -83,6 +94,9 @@ class IkeEngine:
         for pending in self._acquires.towards(remote):
             if pending.request.selectors == request.selectors:
                 pending.references.append(request.reference)
+                if not request.allow_soft:
+                    # One event answers all: clear text is for them only if all allow it.
+                    pending.request = replace(pending.request, allow_soft=False)
                 return
         self._out.trace(f"Acquire: {request.selectors} peer {remote}")
         self._acquires.add(Pending(request, [request.reference]))
@@ -91,26 +105,28 @@ class IkeEngine:
     def receive_datagram(self, now: float, data: bytes, source: tuple[str, int], port: int = UDP_PORT) -> None:
         """One UDP payload that came to our `port` (500 or 4500) from `source`, an (address, port).
 
-        On port 4500 it is what begins with four zero bytes (RFC 3948 section 2.2); ESP and keep-alives are not for IKE.
+        On port 4500 IKE is what begins with four zero bytes (RFC 3948 section 2.2); ESP is not for this method.
         """
-        self._out.counters["Received"] += 1
+        counters = self._out.counters
+        if data == KEEP_ALIVE:
+            counters["Keep-alives received"] += 1
+            return
+        counters["Received"] += 1
         try:
-            header = wire.parse_header(data)
-            self._out.trace(f"Receive: {_describe(header)} from {source[0]}, {len(data)} bytes")
-            receive = _EXCHANGES.get(header.exchange)
-            if receive is None:
-                # Aggressive Mode among them: Windows 2000 does Main Mode only.
-                raise MalformedMessage(Notify.INVALID_EXCHANGE_TYPE, f"exchange type {header.exchange}")
-            receive(self, now, header, data, source)
+            if port == NAT_T_PORT:
+                data = _without_marker(data)
+            self._receive(now, data, Path(*source, port))
         except MalformedMessage as error:
-            self._out.counters["Unverified messages" if isinstance(error, Unverified) else "Discarded messages"] += 1
+            counters["Unverified messages" if isinstance(error, Unverified) else "Discarded messages"] += 1
             self._out.trace(f"Discarded: {error.notify.name}: {error}")
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due at `now`."""
         while (key := self._out.timers.expired(now)) is not None:
             kind, conversation = key
-            if isinstance(conversation, MainConversation):
+            if isinstance(conversation, str):
+                self._main_modes.keep_alive(now, conversation)
+            elif isinstance(conversation, MainConversation):
                 _MAIN_MODE_TIMERS[kind](self, now, conversation)
             elif isinstance(conversation, QuickConversation):
                 _QUICK_MODE_TIMERS[kind](self, now, conversation)
@@ -156,7 +172,7 @@ class IkeEngine:
         """Find a carrier for every acquire towards `remote` that has none, or begin a Main Mode for it."""
         for pending in self._acquires.waiting(remote):
             mains = self._main_modes.with_peer(remote)
-            ready = [main for main in mains if main.ready]
+            ready = [main for main in self._main_modes.alive(remote) if main.ready]
             if any(self._quick_modes.join(main, pending) for main in mains):
                 continue
             if ready:
@@ -166,25 +182,51 @@ class IkeEngine:
             main = under_way or self._main_modes.start(now, remote)
             if main is None:
                 return
-            if pending.request.allow_soft and not main.heard:
-                self._out.timers.set((Timer.SOFT, main), main.created + SOFT_FALLBACK_SECONDS)
+            if pending.request.allow_soft and not (main.heard or main.alive):
+                self._out.timers.set((Timer.SOFT, main), main.created + self._out.options.soft_fallback)
 
     # Datagrams
 
-    def _receive_main_mode(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
-        self._main_modes.receive(now, header, data, source)
+    def _receive(self, now: float, data: bytes, origin: Path) -> None:
+        self._main_modes.note_life(data, origin.address)
+        header = wire.parse_header(data)
+        self._out.trace(f"Receive: {_describe(header)} from {origin.address} port {origin.port}, {len(data)} bytes")
+        receive = _EXCHANGES.get(header.exchange)
+        if receive is None:
+            # Aggressive Mode among them: Windows 2000 does Main Mode only.
+            self._out.counters["Refused exchanges"] += 1
+            raise MalformedMessage(Notify.INVALID_EXCHANGE_TYPE, f"exchange type {header.exchange}")
+        if header.next_payload == PayloadType.FRAGMENT and not header.encrypted and self._out.options.fragmentation:
+            self._receive_fragment(now, header, data, origin)
+        else:
+            receive(self, now, header, data, origin)
 
-    def _receive_quick_mode(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
-        self._quick_modes.receive(now, self._main_modes.established(header, source[0]), header, data)
-
-    def _receive_informational(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
-        if not header.encrypted:
-            self._main_modes.receive_clear_notify(now, header, data, source[0])
+    def _receive_fragment(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
+        if not self._main_modes.negotiation(header, origin).exchange.common.fragmentation:
+            raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, "a fragment from a peer that has not announced any")
+        self._out.counters["Fragments received"] += 1
+        whole = self._fragments.add(now, header, data, origin.address)
+        if whole is None:
             return
-        main = self._main_modes.established(header, source[0])
+        inner = wire.parse_header(whole)
+        if inner.next_payload == PayloadType.FRAGMENT or inner.exchange not in _EXCHANGES:
+            raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, "fragments of a fragment or of an unknown exchange")
+        _EXCHANGES[inner.exchange](self, now, inner, whole, origin)
+
+    def _receive_main_mode(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
+        self._main_modes.receive(now, header, data, origin)
+
+    def _receive_quick_mode(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
+        self._quick_modes.receive(now, self._main_modes.established(header, origin), header, data)
+
+    def _receive_informational(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
+        if not header.encrypted:
+            self._main_modes.receive_clear_notify(now, header, data, origin)
+            return
+        main = self._main_modes.established(header, origin)
         main.check_message_id(header.message_id)
         payloads = protected.open_informational(main.exchange.session, header, data)
-        main.remember(header.message_id)
+        self._out.proved(now, main, header.message_id)
         for payload in payloads:
             if isinstance(payload, wire.Delete):
                 self._receive_delete(now, main, payload)
@@ -194,9 +236,8 @@ class IkeEngine:
     def _receive_delete(self, now: float, main: MainConversation, delete: wire.Delete) -> None:
         """RFC 2408 section 3.15: the SPIs are the sender's inbound ones. The Quick Mode SAs outlive their Main Mode."""
         if delete.protocol == Protocol.ISAKMP:
-            for other in self._main_modes.with_peer(main.remote):
-                cookies = other.exchange.initiator_cookie + other.exchange.responder_cookie
-                if cookies in delete.spis and other.established is not None:
+            for other in self._main_modes.alive(main.remote):
+                if b"".join(other.cookies) in delete.spis:
                     self._main_modes.end(now, other, FailurePoint.PEER)
         elif delete.protocol in (Protocol.AH, Protocol.ESP):
             gone = {int.from_bytes(spi) for spi in delete.spis}
@@ -240,6 +281,12 @@ class IkeEngine:
     def _lifetime_over(self, now: float, main: MainConversation) -> None:
         self._main_modes.end(now, main, FailurePoint.ME)
 
+    def _ends_soon(self, now: float, main: MainConversation) -> None:
+        self._main_modes.rekey(now, main)
+
+    def _superseded(self, now: float, main: MainConversation) -> None:
+        self._main_modes.retire(now, main)
+
     def _silent_for_long(self, now: float, main: MainConversation) -> None:
         self._main_modes.give_in(now, main)
 
@@ -247,7 +294,7 @@ class IkeEngine:
         self._quick_modes.forget(now, quick)
 
 
-_EXCHANGES: dict[int, Callable[[IkeEngine, float, wire.Header, bytes, tuple[str, int]], None]] = {
+_EXCHANGES: dict[int, Callable[[IkeEngine, float, wire.Header, bytes, Path], None]] = {
     ExchangeType.MAIN_MODE: IkeEngine._receive_main_mode,
     ExchangeType.QUICK_MODE: IkeEngine._receive_quick_mode,
     ExchangeType.INFORMATIONAL: IkeEngine._receive_informational,
@@ -256,6 +303,8 @@ _MAIN_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, MainConversation], No
     Timer.RETRANSMIT: IkeEngine._main_mode_overdue,
     Timer.LIFETIME: IkeEngine._lifetime_over,
     Timer.SOFT: IkeEngine._silent_for_long,
+    Timer.REKEY: IkeEngine._ends_soon,
+    Timer.RETIRE: IkeEngine._superseded,
 }
 _QUICK_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, QuickConversation], None]] = {
     Timer.RETRANSMIT: IkeEngine._quick_mode_overdue,
@@ -268,6 +317,12 @@ def _address(name: str, text: str) -> str:
         return str(IPv4Address(text))
     except AddressValueError:
         raise NegotiationError(f"{name}: {text!r} is not an IPv4 address") from None
+
+
+def _without_marker(data: bytes) -> bytes:
+    if not data.startswith(NON_ESP_MARKER):
+        raise MalformedMessage(Notify.INVALID_COOKIE, f"no IKE message on port {NAT_T_PORT}")
+    return data[len(NON_ESP_MARKER) :]
 
 
 def _silence(conversation: Conversation) -> FailureReason:

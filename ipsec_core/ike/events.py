@@ -240,6 +240,21 @@ class MainModeDeleted:
     deleted_by: FailurePoint
 
 
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """A NAT has given the peer `remote` another address or port (RFC 3947 section 7).
+
+    ESP in UDP for its SAs goes from our `local_port` to (`address`, `port`) from now on.
+    """
+
+    time: float
+    local: str
+    remote: str
+    address: str
+    port: int
+    local_port: int
+
+
 Event = (
     MainModeEstablished
     | QuickModeAnswered
@@ -248,4 +263,5 @@ Event = (
     | SoftAssociation
     | ChildDeleted
     | MainModeDeleted
+    | PathChanged
 )

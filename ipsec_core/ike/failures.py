@@ -75,17 +75,57 @@ class ProposalMismatch:
     received: str
 
 
+# What the monitor counts as "Authentication failures", and audit 544 or 545 reports.
+AUTHENTICATION_FAILURES = frozenset(
+    {
+        FailureReason.CREDENTIALS_UNACCEPTABLE,
+        FailureReason.NO_MACHINE_CERTIFICATE,
+        FailureReason.CRL_FAILED,
+        FailureReason.BAD_KEY_USAGE,
+        FailureReason.BAD_CERTIFICATE_TYPE,
+        FailureReason.NO_PRIVATE_KEY,
+        FailureReason.INVALID_SIGNATURE,
+        FailureReason.KERBEROS,
+        FailureReason.NO_PUBLIC_KEY,
+        FailureReason.HASH_PAYLOAD,
+        FailureReason.SIGNATURE_PAYLOAD,
+        FailureReason.PEER_CERTIFICATE,
+        FailureReason.PEER_CRL_FAILED,
+    }
+)
+
+# All error types of RFC 2408 section 3.14.1. The last two are no complaints about anything in a negotiation of ours.
 _REASON_OF_NOTIFY: dict[int, FailureReason] = {
+    Notify.INVALID_PAYLOAD_TYPE: FailureReason.INVALID_PAYLOAD,
+    Notify.DOI_NOT_SUPPORTED: FailureReason.SA_PAYLOAD,
+    Notify.SITUATION_NOT_SUPPORTED: FailureReason.SA_PAYLOAD,
     Notify.INVALID_COOKIE: FailureReason.INVALID_COOKIE,
+    Notify.INVALID_MAJOR_VERSION: FailureReason.INVALID_HEADER,
+    Notify.INVALID_MINOR_VERSION: FailureReason.INVALID_HEADER,
+    Notify.INVALID_EXCHANGE_TYPE: FailureReason.INVALID_HEADER,
+    Notify.INVALID_FLAGS: FailureReason.INVALID_HEADER,
+    Notify.INVALID_MESSAGE_ID: FailureReason.INVALID_HEADER,
+    Notify.INVALID_PROTOCOL_ID: FailureReason.PROPOSAL_PAYLOAD,
+    Notify.INVALID_SPI: FailureReason.PROPOSAL_PAYLOAD,
+    Notify.INVALID_TRANSFORM_ID: FailureReason.TRANSFORM_PAYLOAD,
     Notify.ATTRIBUTES_NOT_SUPPORTED: FailureReason.ATTRIBUTES_UNACCEPTABLE,
     Notify.NO_PROPOSAL_CHOSEN: FailureReason.ATTRIBUTES_UNACCEPTABLE,
     Notify.BAD_PROPOSAL_SYNTAX: FailureReason.PROPOSAL_PAYLOAD,
     Notify.PAYLOAD_MALFORMED: FailureReason.INVALID_PAYLOAD,
     Notify.INVALID_KEY_INFORMATION: FailureReason.KEY_EXCHANGE_PAYLOAD,
     Notify.INVALID_ID_INFORMATION: FailureReason.ID_PAYLOAD,
+    Notify.INVALID_CERT_ENCODING: FailureReason.CERTIFICATE_PAYLOAD,
+    Notify.INVALID_CERTIFICATE: FailureReason.CREDENTIALS_UNACCEPTABLE,
+    Notify.CERT_TYPE_UNSUPPORTED: FailureReason.BAD_CERTIFICATE_TYPE,
+    Notify.INVALID_CERT_AUTHORITY: FailureReason.CREDENTIALS_UNACCEPTABLE,
     Notify.INVALID_HASH_INFORMATION: FailureReason.HASH_PAYLOAD,
     Notify.AUTHENTICATION_FAILED: FailureReason.CREDENTIALS_UNACCEPTABLE,
     Notify.INVALID_SIGNATURE: FailureReason.INVALID_SIGNATURE,
+    Notify.CERTIFICATE_UNAVAILABLE: FailureReason.PEER_CERTIFICATE,
+    Notify.UNSUPPORTED_EXCHANGE_TYPE: FailureReason.INVALID_HEADER,
+    Notify.UNEQUAL_PAYLOAD_LENGTHS: FailureReason.INVALID_PAYLOAD,
+    Notify.ADDRESS_NOTIFICATION: FailureReason.GENERAL_ERROR,
+    Notify.NOTIFY_SA_LIFETIME: FailureReason.GENERAL_ERROR,
 }
 
 

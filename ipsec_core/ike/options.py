@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ipsec_core.ike.timers import RETRANSMISSION_GAPS
+from ipsec_core.ike.timers import LAST_WAIT, RETRANSMISSION_GAPS
 
 
 class NatTraversal(Enum):
@@ -24,6 +24,12 @@ class IkeOptions:
     payload ([MS-IKEE] 2.2.3.1). `commit_bit`: as a responder, ask the initiator to wait for CONNECTED. `dos_protect`:
     EnableDOSProtect, cookies before state when many first messages come in. `soft_fallback`: silence after which a peer
     counts as one that does not speak IKE. `pretend_nat`: find a NAT where there is none, so that ESP goes in UDP.
+
+    `retransmit_first_reply`: a responder sends message 2 on the whole schedule, as Windows 2000 was seen to do
+    (ike-scan's backoff pattern), and not only when message 1 comes again. Forged first messages then make it send
+    seven times as many bytes as it got (CVE-2016-5361); therefore it does so for one negotiation per address only, and
+    for none while many are half-open. `max_half_open` bounds the Main Modes that others began, in all and from one
+    address, before and again after the peer's address is proven by message 3; the oldest gives way.
     """
 
     vendor_version: int = 2
@@ -34,6 +40,12 @@ class IkeOptions:
     pretend_nat: bool = False
     retransmission_gaps: tuple[float, ...] = RETRANSMISSION_GAPS
     soft_fallback: float = 3.0
+    retransmit_first_reply: bool = True
     keep_alive: float = 20.0
-    max_half_open: int = 256
-    max_half_open_per_peer: int = 16
+    max_half_open: int = 2048
+    max_half_open_per_peer: int = 64
+
+    @property
+    def patience(self) -> float:
+        """Seconds from the first copy of a message to the end of hope."""
+        return sum(self.retransmission_gaps) + LAST_WAIT

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ipsec_core.ike import protected, wire
-from ipsec_core.ike.conversations import Child, Conversation, MainConversation, Pending
-from ipsec_core.ike.events import ChildDeleted, Datagram, Event, IkePolicy, Mode, NegotiationFailed
+from ipsec_core.ike import fragments, protected, wire
+from ipsec_core.ike.conversations import Child, Conversation, MainConversation, Path, Pending
+from ipsec_core.ike.events import ChildDeleted, Datagram, Event, IkePolicy, Mode, NegotiationFailed, PathChanged
 from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
+from ipsec_core.ike.iana import NAT_T_PORT
 from ipsec_core.ike.offers import TrafficSelector
 from ipsec_core.ike.options import IkeOptions
 from ipsec_core.ike.timers import Retransmission, Timer, Timers
@@ -27,8 +28,21 @@ STATISTICS = (
     "Duplicate messages",
     "Discarded messages",
     "Unverified messages",
+    "Refused exchanges",
     "Half-open main modes refused",
+    "Cookies demanded",
+    "Fragments received",
+    "Fragments sent",
+    "Keep-alives received",
+    "Keep-alives sent",
 )
+# RFC 3948 section 2.2: four zero bytes, where the SPI of an ESP packet would be.
+NON_ESP_MARKER = bytes(4)
+# RFC 3948 section 2.3.
+KEEP_ALIVE = b"\xff"
+# Copies that go out whole before large messages are fragmented: the third one is due after the first two gaps, when
+# Windows' fragmentation timer ends ([MS-IKEE] 3.2.2, 3.3.2).
+WHOLE_COPIES = 2
 
 
 @dataclass(slots=True)
@@ -46,38 +60,76 @@ class Outbox:
     events: list[Event] = field(default_factory=list)
     counters: Counter[str] = field(default_factory=Counter)
 
-    def send(self, data: bytes, destination: tuple[str, int], what: str) -> None:
+    def send(self, data: bytes, path: Path, what: str) -> None:
         self.counters["Sent"] += 1
-        self.trace(f"Sending: {what} to {destination[0]}, {len(data)} bytes")
-        self.datagrams.append(Datagram(data, destination))
+        self.trace(f"Sending: {what} to {path.address} port {path.port}, {len(data)} bytes")
+        marker = NON_ESP_MARKER if path.local_port == NAT_T_PORT else b""
+        self.datagrams.append(Datagram(marker + data, (path.address, path.port), path.local_port))
+
+    def send_keep_alive(self, path: Path) -> None:
+        self.counters["Keep-alives sent"] += 1
+        self.datagrams.append(Datagram(KEEP_ALIVE, (path.address, path.port), path.local_port))
 
     def transmit(self, conversation: Conversation) -> None:
         """A copy of the last message of `conversation`."""
-        self.send(conversation.last_sent, conversation.peer, conversation.name)
+        main, message = conversation.sa, conversation.last_sent
+        # Every encrypted message that is sent more than once has an ID payload, and only those are fragmented.
+        if main.fragmenting and len(message) > fragments.MAX_MESSAGE and wire.parse_header(message).encrypted:
+            for fragment in fragments.split(message):
+                self.counters["Fragments sent"] += 1
+                self.send(fragment, main.path, f"{conversation.name} fragment")
+        else:
+            self.send(message, main.path, conversation.name)
 
-    def send_new(self, now: float, conversation: Conversation, message: bytes) -> None:
-        """Send a message that wants an answer, and begin its retransmission schedule."""
+    def send_new(self, now: float, conversation: Conversation, message: bytes, *, retransmit: bool = True) -> None:
+        """Send a message that wants an answer, and begin its retransmission schedule.
+
+        Without `retransmit` the answer may take as long, but there is one copy.
+        """
+        options = self.options
         conversation.last_sent = message
-        conversation.retransmission = Retransmission()
+        conversation.repeats = 0
+        conversation.retransmission = (
+            Retransmission(options.retransmission_gaps) if retransmit else Retransmission((), options.patience)
+        )
         self.transmit(conversation)
         self.timers.set((Timer.RETRANSMIT, conversation), now + conversation.retransmission.sent())
 
     def retransmit(self, now: float, conversation: Conversation) -> None:
         """The next copy on schedule."""
         self.counters["Retransmissions"] += 1
+        self._large_ones_fail(conversation.sa, conversation.retransmission.copies)
         self.transmit(conversation)
         self.timers.set((Timer.RETRANSMIT, conversation), now + conversation.retransmission.sent())
 
     def send_informational(self, main: MainConversation, payload: wire.Payload) -> bytes:
         """Send one payload under the SA of `main`; it is not retransmitted. Returns the message."""
         message = protected.seal_informational(main.exchange.session, self.new_message_id(main), (payload,))
-        self.send(message, main.peer, "Informational")
+        self.send(message, main.path, "Informational")
         return message
 
     def repeat(self, conversation: Conversation) -> None:
         """Answer a message that came again: with the same bytes, whatever the schedule."""
         self.counters["Duplicate messages"] += 1
+        conversation.repeats += 1
+        self._large_ones_fail(conversation.sa, conversation.repeats)
         self.transmit(conversation)
+
+    def _large_ones_fail(self, main: MainConversation, copies: int) -> None:
+        if copies >= WHOLE_COPIES and self.options.fragmentation and main.exchange.common.fragmentation:
+            main.fragmenting = True
+
+    def proved(self, now: float, main: MainConversation, message_id: int) -> None:
+        """The message in hand is the peer's: its id is not new any more, and where it came from is where the peer is.
+
+        RFC 3947 section 7: a NAT may change its mapping at any time, and only authenticated messages tell the new one.
+        """
+        main.remember(message_id)
+        main.used = now
+        if main.origin != main.path:
+            main.path = path = main.origin
+            self.trace(f"Path: {main.remote} is at {path.address} port {path.port}")
+            self.events.append(PathChanged(now, self.local, main.remote, path.address, path.port, path.local_port))
 
     def new_message_id(self, main: MainConversation) -> int:
         while not (message_id := int.from_bytes(self.random(4))) or message_id in main.message_ids:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ipsec_core.ike import wire
-from ipsec_core.ike.conversations import MainConversation, Pending
+from ipsec_core.ike.conversations import MainConversation, MainModeRecord, Path, Pending
+from ipsec_core.ike.defence import Cookies, HalfOpen
 from ipsec_core.ike.events import MainModeDeleted, MainModeEstablished, SoftAssociation
 from ipsec_core.ike.failures import (
+    AUTHENTICATION_FAILURES,
     FailurePoint,
     FailureReason,
     MalformedMessage,
@@ -16,15 +18,18 @@ from ipsec_core.ike.failures import (
     Unverified,
     reason_of_notify,
 )
-from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, UDP_PORT, ExchangeType, Notify, Protocol
+from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, NAT_T_PORT, ExchangeType, Notify, Protocol
 from ipsec_core.ike.main_mode import MainMode, State
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
 from ipsec_core.ike.phase_two import QuickModes
-from ipsec_core.ike.timers import Timer
+from ipsec_core.ike.timers import Timer, rekey_after
 
-# Main Modes that others began and that are not established yet: in all, and from one address.
-MAX_HALF_OPEN = 256
-MAX_HALF_OPEN_PER_PEER = 16
+# How long after its last use by the peer an SA without SA pairs is still worth a successor (the default SAIdleTime).
+RECENT_SECONDS = 300.0
+# How often a superseded SA is looked at, whether nothing is under way in it any more.
+RETIRE_SECONDS = 10.0
+# Cookies against floods that one negotiation of ours obeys.
+MAX_COOKIES = 3
 
 
 class MainModes:
@@ -47,8 +52,14 @@ class MainModes:
         self._by_cookies: dict[tuple[bytes, bytes], MainConversation] = {}
         # Those that a peer began, by (address, initiator cookie): to know a repeated message 1.
         self._openings: dict[tuple[str, bytes], MainConversation] = {}
-        self._by_peer: dict[str, list[MainConversation]] = {}
-        self._half_open: dict[MainConversation, str] = {}
+        self._by_peer: dict[str, dict[MainConversation, None]] = {}
+        options = out.options
+        self._cookies = Cookies(out.random)
+        # Half-open: before and after message 3, which shows that the peer gets mail at its address.
+        self._unproven = HalfOpen(options.max_half_open, options.max_half_open_per_peer)
+        self._proven = HalfOpen(options.max_half_open, options.max_half_open_per_peer)
+        # Where to keep a NAT's mapping alive, by peer.
+        self._kept_alive: dict[str, Path] = {}
 
     def all(self) -> list[MainConversation]:
         return list(self._by_cookies.values())
@@ -57,15 +68,29 @@ class MainModes:
         """Oldest first."""
         return list(self._by_peer.get(remote, ()))
 
-    def established(self, header: wire.Header, remote: str) -> MainConversation:
+    def alive(self, remote: str) -> list[MainConversation]:
+        """The established ones; those that another has superseded first, then oldest first."""
+        alive = [main for main in self._by_peer.get(remote, ()) if main.established is not None]
+        return sorted(alive, key=lambda main: not main.superseded)
+
+    def records(self) -> list[MainModeRecord]:
+        """All but those that nobody has proven to want."""
+        return [
+            MainModeRecord.of(main)
+            for main in self._by_cookies.values()
+            if main.established is not None or main.promising
+        ]
+
+    def established(self, header: wire.Header, origin: Path) -> MainConversation:
         """The SA that a message of phase 2 belongs to; MalformedMessage if it cannot be one."""
         main = self._by_cookies.get((header.initiator_cookie, header.responder_cookie))
-        if main is None or main.established is None or main.remote != remote:
+        if main is None or main.established is None or not main.expects(origin.address):
             raise MalformedMessage(Notify.INVALID_COOKIE, "no Main Mode SA with these cookies and this peer")
         if not header.encrypted:
             raise MalformedMessage(Notify.INVALID_FLAGS, "phase 2 in clear")
         if not header.message_id:
             raise MalformedMessage(Notify.INVALID_MESSAGE_ID, "message id 0 in phase 2")
+        main.origin = origin
         return main
 
     def start(self, now: float, remote: str) -> MainConversation | None:
@@ -86,59 +111,77 @@ class MainModes:
             initial_contact=lambda: self._is_stranger(remote),
             options=self._out.options,
         )
-        main = MainConversation(remote, UDP_PORT, exchange=exchange, created=now)
-        self._by_cookies[exchange.initiator_cookie, wire.NO_COOKIE] = main
-        self._by_peer.setdefault(remote, []).append(main)
+        main = MainConversation(remote, exchange=exchange, path=Path(remote), created=now)
+        self._by_cookies[main.cookies] = main
+        self._by_peer.setdefault(remote, {})[main] = None
         self._out.send_new(now, main, exchange.start())
         return main
 
     def _is_stranger(self, remote: str) -> bool:
         """Nothing is established with `remote`: INITIAL-CONTACT may tell it so (RFC 2407 section 4.6.3.3)."""
-        return not self._children.with_peer(remote) and all(main.established is None for main in self.with_peer(remote))
+        return not self._children.with_peer(remote) and not self.alive(remote)
 
     def _new_cookie(self) -> bytes:
-        taken = {cookie for pair in self._by_cookies for cookie in pair} | {wire.NO_COOKIE}
-        while (cookie := self._out.random(wire.COOKIE_LENGTH)) in taken:
+        while (cookie := self._out.random(wire.COOKIE_LENGTH)) == wire.NO_COOKIE or (
+            (cookie, wire.NO_COOKIE) in self._by_cookies
+        ):
             pass
         return cookie
 
     # Receiving
 
-    def receive(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
+    def note_life(self, data: bytes, address: str) -> None:
+        """Whoever sends anything with our cookie in it speaks IKE: no acquire goes on in clear for its silence."""
+        main = self._by_cookies.get((data[: wire.COOKIE_LENGTH], wire.NO_COOKIE))
+        if main is not None and main.remote == address:
+            main.alive = True
+            self._out.timers.cancel((Timer.SOFT, main))
+
+    def negotiation(self, header: wire.Header, origin: Path) -> MainConversation:
+        """What a message with cookies of ours belongs to; MalformedMessage if there is nothing with this peer."""
+        main = self._lookup(header)
+        if main is None or not main.expects(origin.address):
+            raise MalformedMessage(Notify.INVALID_COOKIE, "no such negotiation with this peer")
+        return main
+
+    def receive(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
         if header.message_id:
             raise MalformedMessage(Notify.INVALID_MESSAGE_ID, "a message id in Main Mode")
-        main = self._find(header, source[0])
+        main = self._find(now, header, origin)
         if main is None:
-            self._open(now, header, data, source)
-        elif data != main.last_received:
+            self._open(now, header, data, origin)
+            return
+        main.origin = origin
+        if data != main.last_received:
             self._continue(now, main, header, data)
         elif main.established is None or not main.exchange.initiator:
             # What we sent last got lost. An initiator that is done owes nothing.
             self._out.repeat(main)
 
-    def _find(self, header: wire.Header, remote: str) -> MainConversation | None:
+    def _find(self, now: float, header: wire.Header, origin: Path) -> MainConversation | None:
         """The negotiation that a message belongs to; None for one that can only be a new message 1."""
         if header.responder_cookie == wire.NO_COOKIE:
             if (header.initiator_cookie, wire.NO_COOKIE) in self._by_cookies:
                 raise MalformedMessage(Notify.INVALID_COOKIE, "our own first message came back")
-            return self._openings.get((remote, header.initiator_cookie))
-        main = self._lookup(header)
-        if main is None or main.remote != remote:
-            raise MalformedMessage(Notify.INVALID_COOKIE, "no such negotiation with this peer")
-        return main
+            return self._openings.get((origin.address, header.initiator_cookie))
+        if self._lookup(header) is None and self._cookies.recognise(
+            now, origin.address, header.initiator_cookie, header.responder_cookie
+        ):
+            # Message 1 again, with the cookie that it was refused for, or one that was half-open and had to go.
+            return None
+        return self.negotiation(header, origin)
 
     def _lookup(self, header: wire.Header) -> MainConversation | None:
         cookies = (header.initiator_cookie, header.responder_cookie)
         return self._by_cookies.get(cookies) or self._by_cookies.get((header.initiator_cookie, wire.NO_COOKIE))
 
-    def _open(self, now: float, header: wire.Header, data: bytes, source: tuple[str, int]) -> None:
-        remote = source[0]
-        half_open = list(self._half_open.values())
-        if len(half_open) >= MAX_HALF_OPEN or half_open.count(remote) >= MAX_HALF_OPEN_PER_PEER:
-            self._out.counters["Half-open main modes refused"] += 1
-            return
+    def _open(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
+        remote, initiator_cookie = origin.address, header.initiator_cookie
+        proven = header.responder_cookie != wire.NO_COOKIE
+        cookie = header.responder_cookie if proven else self._cookies.make(now, remote, initiator_cookie)
+        if header.encrypted or (initiator_cookie, cookie) in self._by_cookies:
+            raise MalformedMessage(Notify.INVALID_COOKIE, "not the first message of a negotiation")
         policy = self._out.policy.main_mode(self._out.local, remote)
-        cookie = self._new_cookie()
         try:
             if policy is None:
                 wire.only(wire.parse_clear(header, data), wire.SecurityAssociation)
@@ -150,27 +193,49 @@ class MainModes:
                 policy=policy,
                 random=self._out.random,
                 cookie=cookie,
-                peer_cookie=header.initiator_cookie,
+                peer_cookie=initiator_cookie,
                 options=self._out.options,
             )
-            answer = exchange.receive(header, data, now=now, remote_port=source[1])
+            answer = exchange.receive(header, data, now=now, local_port=origin.local_port, remote_port=origin.port)
         except Refused as refusal:
-            self._notify_clear(header, cookie, len(data), source, refusal.notify)
+            self._notify_clear(header, cookie, len(data), origin, refusal.notify)
             self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
             return
         assert answer is not None
-        main = MainConversation(remote, source[1], exchange=exchange, created=now, heard=True, last_received=data)
-        self._by_cookies[header.initiator_cookie, cookie] = main
-        self._openings[remote, header.initiator_cookie] = main
-        self._half_open[main] = remote
-        self._by_peer.setdefault(remote, []).append(main)
-        self._out.send_new(now, main, answer)
+        if not proven and self._out.options.dos_protect and self._unproven.busy and exchange.microsoft_peer:
+            # [MS-IKEE] 3.1.7.2: others than Microsoft do not know this notify and go the usual way.
+            self._out.counters["Cookies demanded"] += 1
+            self._notify_clear(header, cookie, len(data), origin, Notify.MICROSOFT_COOKIE, cookie)
+            return
+        main = MainConversation(remote, exchange=exchange, path=origin, created=now, heard=True, last_received=data)
+        self._by_cookies[main.cookies] = self._openings[remote, initiator_cookie] = main
+        self._by_peer.setdefault(remote, {})[main] = None
+        self._admit(now, main, self._proven if proven else self._unproven)
+        alone = not self._unproven.busy and self._unproven.of(remote) <= 1
+        self._out.send_new(now, main, answer, retransmit=proven or (alone and self._out.options.retransmit_first_reply))
+
+    def _admit(self, now: float, main: MainConversation, table: HalfOpen) -> None:
+        oldest = table.add(main)
+        if oldest is None:
+            return
+        self._out.counters["Half-open main modes refused"] += 1
+        if table is self._unproven:
+            # Probably forged, and in any case nobody here waits for it: no event.
+            self._remove(oldest)
+        else:
+            self.failed(now, oldest, FailureReason.MAIN_MODE_QUEUE_DROPPED, FailurePoint.ME)
 
     def _notify_clear(
-        self, header: wire.Header, cookie: bytes, request_length: int, source: tuple[str, int], notify: Notify
+        self,
+        header: wire.Header,
+        cookie: bytes,
+        request_length: int,
+        origin: Path,
+        notify: Notify,
+        data: bytes = b"",
     ) -> None:
-        """Refuse message 1. The answer is not longer than the request, whose sender may be forged."""
-        payloads = (wire.Notification(Protocol.ISAKMP, b"", notify),)
+        """Answer message 1 with a notify. That is not longer than the request, whose sender may be forged."""
+        payloads = (wire.Notification(Protocol.ISAKMP, b"", notify, data),)
         answer = wire.Header(
             header.initiator_cookie,
             cookie,
@@ -180,13 +245,15 @@ class MainModes:
         )
         message = wire.encode_clear(answer, payloads)
         if len(message) <= request_length:
-            self._out.send(message, source, "Notify")
+            self._out.send(message, origin, "Notify")
 
     def _continue(self, now: float, main: MainConversation, header: wire.Header, data: bytes) -> None:
         exchange = main.exchange
-        unanswered = exchange.responder_cookie == wire.NO_COOKIE
+        cookies = main.cookies
         try:
-            answer = exchange.receive(header, data, now=now, remote_port=main.port)
+            answer = exchange.receive(
+                header, data, now=now, local_port=main.origin.local_port, remote_port=main.origin.port
+            )
         except Unverified:
             # Damage does not repeat itself; a peer with another key sends the same bytes again.
             if data == main.suspect:
@@ -197,9 +264,16 @@ class MainModes:
             self.failed(now, main, refusal.reason, FailurePoint.ME, refusal.details)
             return
         main.last_received, main.heard = data, True
-        if unanswered:
-            del self._by_cookies[exchange.initiator_cookie, wire.NO_COOKIE]
-            self._by_cookies[exchange.initiator_cookie, exchange.responder_cookie] = main
+        if header.encrypted:
+            main.path = main.origin
+        if main.cookies != cookies:
+            del self._by_cookies[cookies]
+            self._by_cookies[main.cookies] = main
+        if exchange.state is State.AUTH_SENT and main.nat is not None and main.path.local_port != NAT_T_PORT:
+            # RFC 3947 section 4: away from the port that NATs with a mind of their own treat as IKE.
+            main.path = Path(main.remote, NAT_T_PORT, NAT_T_PORT)
+        if exchange.state is State.KEY_ANSWERED and self._unproven.remove(main):
+            self._admit(now, main, self._proven)
         self._out.timers.cancel((Timer.RETRANSMIT, main))
         self._out.timers.cancel((Timer.SOFT, main))
         if exchange.state is not State.ESTABLISHED:
@@ -212,12 +286,18 @@ class MainModes:
         self._established(now, main)
 
     def _established(self, now: float, main: MainConversation) -> None:
-        exchange = main.exchange
+        exchange, lifetime = main.exchange, main.exchange.offer.lifetime_seconds
         assert exchange.peer is not None
-        main.established = now
-        self._half_open.pop(main, None)
+        stranger = self._is_stranger(main.remote)
+        main.established = main.used = now
+        self._proven.remove(main)
         self._out.counters["Oakley main modes"] += 1
-        self._out.timers.set((Timer.LIFETIME, main), now + exchange.offer.lifetime_seconds)
+        self._out.timers.set((Timer.LIFETIME, main), now + lifetime)
+        if exchange.initiator:
+            self._out.timers.set((Timer.REKEY, main), now + rekey_after(lifetime))
+        if main.nat is not None and main.nat.local_behind:
+            self._kept_alive[main.remote] = main.path
+            self._out.timers.set((Timer.KEEP_ALIVE, main.remote), now + self._out.options.keep_alive)
         self._out.trace(f"Main mode established with {main.remote}")
         self._out.events.append(
             MainModeEstablished(
@@ -226,36 +306,104 @@ class MainModes:
                 main.remote,
                 exchange.initiator,
                 exchange.offer,
-                exchange.offer.lifetime_seconds,
-                exchange.initiator_cookie,
-                exchange.responder_cookie,
+                lifetime,
+                *main.cookies,
                 exchange.session.cipher.key if self._out.key_log else None,
                 exchange.peer,
             )
         )
         if exchange.peer_initial_contact:
             self.initial_contact(now, main)
+        elif stranger and not exchange.initiator:
+            # The peer thinks that it knows us, but we have lost what it may have with us (RFC 2407 section 4.6.3.3).
+            contact = wire.Notification(Protocol.ISAKMP, b"".join(main.cookies), Notify.INITIAL_CONTACT)
+            self._out.send_informational(main, contact)
+        self._supersede(now, main)
         self._advance(now, main.remote)
 
-    def receive_clear_notify(self, now: float, header: wire.Header, data: bytes, remote: str) -> None:
+    def receive_clear_notify(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
         """In clear only an error about a Main Mode of ours counts, and only until that is established."""
         payloads = wire.parse_clear(header, data)
-        main = self._lookup(header)
-        if main is None or main.remote != remote or not main.exchange.initiator or main.established is not None:
+        main = self.negotiation(header, origin)
+        if not main.exchange.initiator or main.established is not None:
             raise MalformedMessage(Notify.INVALID_COOKIE, "clear notify without a negotiation of ours")
         for notification in wire.every(payloads, wire.Notification):
-            if notification.notify < FIRST_STATUS_NOTIFY:
+            if notification.notify == Notify.MICROSOFT_COOKIE:
+                self._begin_with_cookie(main, notification.data)
+            elif notification.notify < FIRST_STATUS_NOTIFY:
                 self.failed(now, main, reason_of_notify(notification.notify), FailurePoint.PEER)
                 return
 
+    def _begin_with_cookie(self, main: MainConversation, cookie: bytes) -> None:
+        """Message 1 again with the responder cookie that a peer under a flood asks for ([MS-IKEE] 3.2.5)."""
+        if main.exchange.state is not State.SA_SENT or len(cookie) != wire.COOKIE_LENGTH:
+            raise MalformedMessage(Notify.INVALID_COOKIE, "a cookie that nobody needs")
+        if main.cookies_asked >= MAX_COOKIES:
+            raise MalformedMessage(Notify.INVALID_COOKIE, f"more than {MAX_COOKIES} cookies")
+        main.cookies_asked += 1
+        first = main.last_sent
+        main.last_sent = first[: wire.COOKIE_LENGTH] + cookie + first[2 * wire.COOKIE_LENGTH :]
+        self._out.transmit(main)
+
     def initial_contact(self, now: float, main: MainConversation) -> None:
-        """The peer has lost what it had with us before. What began after this exchange did it cannot mean."""
-        for other in self.with_peer(main.remote):
+        """The peer has lost what it had with us before. What began after this exchange did it cannot mean.
+
+        Behind a NAT other computers share its address, and nobody can tell whose the SAs are: they end by themselves.
+        """
+        if main.nat is not None and main.nat.remote_behind:
+            return
+        for other in self.alive(main.remote):
             if other is not main and other.established is not None and other.established < main.created:
                 self.end(now, other, FailurePoint.PEER)
         for child in self._children.with_peer(main.remote):
             if child.created < main.created:
                 self._children.forget(now, child, FailurePoint.PEER)
+
+    # One in the place of another
+
+    def _supersede(self, now: float, main: MainConversation) -> None:
+        """Leave one SA with the peer.
+
+        Of two that the same end began the newer stays. Of two that both ends began at once, that with the higher
+        cookies stays: both ends know them and come to the same result. The end that began the other one deletes it when
+        nothing is under way in it any more; until then it does its work.
+        """
+        for other in self.alive(main.remote):
+            if other is main or other.superseded:
+                continue
+            newer = other.exchange.initiator is main.exchange.initiator
+            loser = other if newer or other.cookies < main.cookies else main
+            loser.superseded = True
+            if loser.exchange.initiator:
+                self._out.timers.set((Timer.RETIRE, loser), now + RETIRE_SECONDS)
+            if loser is main:
+                return
+
+    def retire(self, now: float, main: MainConversation) -> None:
+        """Delete a superseded SA, unless it is needed after all."""
+        if self.alive(main.remote)[-1].superseded:
+            main.superseded = False
+        elif main.quick:
+            self._out.timers.set((Timer.RETIRE, main), now + RETIRE_SECONDS)
+        else:
+            self.end(now, main, FailurePoint.ME)
+
+    def rekey(self, now: float, main: MainConversation) -> None:
+        """Begin the successor of an SA of ours that ends soon, if there is use for one. The old one stays meanwhile."""
+        others = [other for other in self.with_peer(main.remote) if other is not main]
+        if any(other.promising or (other.established is not None and not other.superseded) for other in others):
+            return
+        if self._children.with_peer(main.remote) or main.quick or now < main.used + RECENT_SECONDS:
+            self.start(now, main.remote)
+
+    def keep_alive(self, now: float, remote: str) -> None:
+        """RFC 3948 section 4: while there is an SA with the peer, our NAT has to remember us."""
+        alive = self.alive(remote)
+        path = alive[-1].path if alive else self._kept_alive.pop(remote)
+        if alive or self._children.with_peer(remote):
+            self._kept_alive[remote] = path
+            self._out.send_keep_alive(path)
+            self._out.timers.set((Timer.KEEP_ALIVE, remote), now + self._out.options.keep_alive)
 
     # Ending
 
@@ -269,8 +417,7 @@ class MainModes:
     ) -> None:
         """End a Main Mode without success, and answer what waited for it, unless there is another way."""
         self._remove(main)
-        if reason is FailureReason.CREDENTIALS_UNACCEPTABLE:
-            self._out.counters["Authentication failures"] += 1
+        self._out.counters["Authentication failures"] += reason in AUTHENTICATION_FAILURES
         hopeless = main.exchange.initiator and not any(
             other.ready or other.promising for other in self.with_peer(main.remote)
         )
@@ -286,15 +433,12 @@ class MainModes:
         if main.established is None:
             self.failed(now, main, FailureReason.DELETED_BEFORE_COMPLETION, by)
             return
-        exchange = main.exchange
         if tell and by is FailurePoint.ME:
-            spi = exchange.initiator_cookie + exchange.responder_cookie
+            spi = b"".join(main.cookies)
             self._out.send_informational(main, wire.Delete(Protocol.ISAKMP, len(spi), (spi,)))
         self._remove(main)
         self._out.trace(f"Main mode with {main.remote} deleted by {by.value}")
-        self._out.events.append(
-            MainModeDeleted(now, self._out.local, main.remote, exchange.initiator_cookie, exchange.responder_cookie, by)
-        )
+        self._out.events.append(MainModeDeleted(now, self._out.local, main.remote, *main.cookies, by))
         reason = FailureReason.DELETED_BY_PEER if by is FailurePoint.PEER else FailureReason.DELETED_BEFORE_COMPLETION
         for quick in list(main.quick.values()):
             if quick.over:
@@ -303,15 +447,16 @@ class MainModes:
                 self._quick_modes.failed(now, quick, reason, by, again=True)
 
     def _remove(self, main: MainConversation) -> None:
-        exchange, remote = main.exchange, main.remote
-        del self._by_cookies[exchange.initiator_cookie, exchange.responder_cookie]
-        if not exchange.initiator:
-            del self._openings[remote, exchange.initiator_cookie]
-        self._half_open.pop(main, None)
-        self._by_peer[remote].remove(main)
+        remote = main.remote
+        del self._by_cookies[main.cookies]
+        if not main.exchange.initiator:
+            del self._openings[remote, main.exchange.initiator_cookie]
+        self._unproven.remove(main)
+        self._proven.remove(main)
+        del self._by_peer[remote][main]
         if not self._by_peer[remote]:
             del self._by_peer[remote]
-        for kind in (Timer.RETRANSMIT, Timer.LIFETIME, Timer.SOFT):
+        for kind in (Timer.RETRANSMIT, Timer.LIFETIME, Timer.SOFT, Timer.REKEY, Timer.RETIRE):
             self._out.timers.cancel((kind, main))
 
     def give_in(self, now: float, main: MainConversation) -> None:

@@ -12,14 +12,12 @@ from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessag
 from ipsec_core.ike.iana import Notify, Protocol
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
 from ipsec_core.ike.quick_mode import MIN_SPI, QuickMode, State
-from ipsec_core.ike.timers import LAST_WAIT, RETRANSMISSION_GAPS, Timer
+from ipsec_core.ike.timers import Timer
 
 # Quick Modes that a peer may have under way at once under one Main Mode SA.
 MAX_QUICK_MODES = 64
 # Quick Modes for one acquire whose Main Mode SA is deleted under them.
 MAX_TRIES = 3
-# As long as a peer may go on retransmitting.
-LINGER_SECONDS = sum(RETRANSMISSION_GAPS) + LAST_WAIT
 MAX_SPI = 0xFFFF_FFFF
 
 
@@ -86,7 +84,7 @@ class QuickModes:
             allocate_spi=self._new_spi,
             find_policy=lambda selectors: self._out.policy.quick_mode(local, remote, selectors),
         )
-        return QuickConversation(remote, main.port, exchange=exchange, main=main)
+        return QuickConversation(remote, exchange=exchange, main=main)
 
     def _new_spi(self) -> int:
         spi = self._allocate()
@@ -103,7 +101,7 @@ class QuickModes:
         except Refused as refused:
             refusal = refused
         # Only now is it known that the message is the peer's.
-        main.remember(exchange.message_id)
+        self._out.proved(now, main, exchange.message_id)
         main.quick[exchange.message_id] = quick
         quick.last_received, quick.heard = data, True
         self._out.timers.cancel((Timer.RETRANSMIT, quick))
@@ -139,7 +137,7 @@ class QuickModes:
             # Message 3 wants no answer, but the peer's message 2 may come again.
             quick.last_sent = confirmation
             self._out.transmit(quick)
-            self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
+            self._out.timers.set((Timer.FORGET, quick), now + self._out.options.patience)
         child = Child(remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now)
         previous = self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
@@ -190,7 +188,7 @@ class QuickModes:
         quick.over = True
         self._out.timers.cancel((Timer.RETRANSMIT, quick))
         if linger:
-            self._out.timers.set((Timer.FORGET, quick), now + LINGER_SECONDS)
+            self._out.timers.set((Timer.FORGET, quick), now + self._out.options.patience)
         else:
             self.forget(now, quick)
         inbound_spi = next(iter(exchange.spis.values()), None)

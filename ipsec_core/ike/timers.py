@@ -12,20 +12,36 @@ RETRANSMISSION_GAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 LAST_WAIT = 1.0
 
 
+# When an ISAKMP SA is to be replaced: after this share of its seconds, but no earlier than so many before the end, as
+# with the SA pairs. Windows 2000's own thresholds are not documented.
+REKEY_SHARE = 0.85
+REKEY_SECONDS_LEFT = 45.0
+# Stale entries that the queue may hold beside as many live ones before it is swept.
+STALE = 64
+
+
+def rekey_after(lifetime: float) -> float:
+    """Seconds after which an ISAKMP SA of this lifetime is to be replaced."""
+    return lifetime - min(REKEY_SECONDS_LEFT, lifetime * (1 - REKEY_SHARE))
+
+
 class Timer(Enum):
-    """What a deadline is for; the engine's keys are (Timer, conversation)."""
+    """What a deadline is for; the engine's keys are (Timer, conversation), for KEEP_ALIVE (Timer, address)."""
 
     RETRANSMIT = auto()
     LIFETIME = auto()
     FORGET = auto()
     SOFT = auto()
+    REKEY = auto()
+    RETIRE = auto()
+    KEEP_ALIVE = auto()
 
 
 Key = tuple[Timer, object]
 
 
 class Timers:
-    """At most one deadline per key. Moved and cancelled ones stay in the heap until they surface."""
+    """At most one deadline per key. Moved and cancelled ones stay in the heap until they surface or are swept out."""
 
     def __init__(self) -> None:
         self._due: dict[Key, tuple[float, int]] = {}
@@ -36,6 +52,9 @@ class Timers:
         entry = (when, next(self._order))
         self._due[key] = entry
         heapq.heappush(self._heap, (*entry, key))
+        if len(self._heap) > 2 * len(self._due) + STALE:
+            self._heap = [(*due, key) for key, due in self._due.items()]
+            heapq.heapify(self._heap)
 
     def cancel(self, key: Key) -> None:
         self._due.pop(key, None)
@@ -59,18 +78,24 @@ class Timers:
 
 
 class Retransmission:
-    """How often the last message of an exchange has gone out."""
+    """How often the last message of an exchange has gone out: copies with `gaps` between them, then the `last` wait."""
 
-    __slots__ = ("_copies",)
+    __slots__ = ("_copies", "_gaps", "_last")
 
-    def __init__(self) -> None:
+    def __init__(self, gaps: tuple[float, ...] = RETRANSMISSION_GAPS, last: float = LAST_WAIT) -> None:
+        self._gaps = gaps
+        self._last = last
         self._copies = 0
 
     def sent(self) -> float:
         """A copy has just gone out on schedule; the wait until `overdue` or the next one, in seconds."""
         self._copies += 1
-        return RETRANSMISSION_GAPS[self._copies - 1] if not self.exhausted else LAST_WAIT
+        return self._gaps[self._copies - 1] if not self.exhausted else self._last
 
     @property
     def exhausted(self) -> bool:
-        return self._copies > len(RETRANSMISSION_GAPS)
+        return self._copies > len(self._gaps)
+
+    @property
+    def copies(self) -> int:
+        return self._copies

@@ -35,6 +35,7 @@ from ipsec_core.ike import (
     TrafficSelector,
 )
 
+End = tuple[str, int]
 ALICE, BOB = "10.0.0.1", "10.0.0.2"
 KEY = b"a pre-shared key"
 # Group 1 keeps the many simulated handshakes cheap.
@@ -61,17 +62,21 @@ class Rules:
 
 
 class Net:
-    """Engines by address. `harm(data)` returns the copies that arrive, as (delay, data)."""
+    """Engines by address. `harm(data)` returns the copies that arrive, as (delay, data).
+
+    `nat(source, destination)`, both (address, port), gives the two that the receiver sees, None drops the datagram.
+    """
 
     def __init__(self, seed: int = 1, harm: Callable[[bytes], list[tuple[float, bytes]]] | None = None) -> None:
         self.random = Random(seed)
         self.now = 0.0
         self.harm = harm or (lambda data: [(0.01, data)])
+        self.nat: Callable[[End, End], tuple[End, End] | None] = lambda source, destination: (source, destination)
         self.engines: dict[str, IkeEngine] = {}
         self.events: dict[str, list[Event]] = {}
         self.wire: list[tuple[float, str, bytes]] = []
         self._order = 0
-        self._queue: list[tuple[float, int, str, bytes, str]] = []
+        self._queue: list[tuple[float, int, End, bytes, End]] = []
 
     def add(self, address: str, rules: Rules | None = None, **options: Any) -> IkeEngine:
         spis = Random(f"{address}{self.random.random()}")
@@ -90,12 +95,11 @@ class Net:
         for address, engine in self.engines.items():
             self.events[address] += engine.events()
             for datagram in engine.datagrams():
-                assert datagram.destination[1] == 500
                 self.wire.append((self.now, address, datagram.data))
-                for delay, data in self.harm(datagram.data):
+                ends = self.nat((address, datagram.source_port), datagram.destination)
+                for delay, data in self.harm(datagram.data) if ends else []:
                     self._order += 1
-                    item = (self.now + delay, self._order, datagram.destination[0], data, address)
-                    heapq.heappush(self._queue, item)
+                    heapq.heappush(self._queue, (self.now + delay, self._order, ends[1], data, ends[0]))
 
     def run(self, until: float = 200.0) -> None:
         """Run to `until` or until nothing can happen before that."""
@@ -108,8 +112,8 @@ class Net:
             self.now = max(self.now, due)
             while self._queue and self._queue[0][0] <= self.now:
                 _, _, destination, data, source = heapq.heappop(self._queue)
-                if destination in self.engines:
-                    self.engines[destination].receive_datagram(self.now, data, (source, 500))
+                if destination[0] in self.engines:
+                    self.engines[destination[0]].receive_datagram(self.now, data, source, destination[1])
             for engine in self.engines.values():
                 if (timer := engine.next_timer()) is not None and timer <= self.now:
                     engine.handle_timer(self.now)

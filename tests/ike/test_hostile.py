@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from ipsec_core.ike import (
     ChildDeleted,
+    IkeOptions,
     MainModeDeleted,
     MainModeEstablished,
     NegotiationFailed,
     QuickModeEstablished,
-    phase_one,
     phase_two,
     wire,
 )
-from ipsec_core.ike.conversations import MAX_MESSAGE_IDS, MainConversation
+from ipsec_core.ike.conversations import MAX_MESSAGE_IDS, MainConversation, Path
 from ipsec_core.ike.iana import Flags, Notify, Protocol
 
 MALLORY = "10.0.0.66"
@@ -230,14 +230,14 @@ def first_message(kit: Any, number: int) -> bytes:
 
 def test_half_open_main_modes_are_bounded(kit: Any) -> None:
     net = kit.Net()
-    bob = net.add(kit.BOB)
+    bob = net.add(kit.BOB, options=IkeOptions(max_half_open=100))
     template = first_message(kit, 1)
     for number in range(1, 400):
         source = f"10.9.{number // 250}.{number % 250}"
         bob.receive_datagram(0.0, number.to_bytes(8) + template[8:], (source, 500))
-    assert len(bob.datagrams()) == phase_one.MAX_HALF_OPEN
-    assert bob.statistics()["Half-open main modes refused"] == 399 - phase_one.MAX_HALF_OPEN
-    # After the schedule has run out there is room again.
+    assert len(bob.datagrams()) == 399
+    assert bob.statistics()["Half-open main modes refused"] == 399 - 100
+    # After the schedule has run out nothing is left of them.
     while (due := bob.next_timer()) is not None:
         bob.handle_timer(due)
     assert due is None
@@ -247,11 +247,11 @@ def test_half_open_main_modes_are_bounded(kit: Any) -> None:
 
 
 def test_half_open_main_modes_of_one_peer_are_bounded(kit: Any) -> None:
-    bob = kit.Net().add(kit.BOB)
+    bob = kit.Net().add(kit.BOB, options=IkeOptions(max_half_open_per_peer=16))
     template = first_message(kit, 1)
     for number in range(1, 50):
         bob.receive_datagram(0.0, number.to_bytes(8) + template[8:], (kit.ALICE, 500))
-    assert len(bob.datagrams()) == phase_one.MAX_HALF_OPEN_PER_PEER
+    assert bob.statistics()["Half-open main modes refused"] == 49 - 16
 
 
 def test_forged_first_messages_do_not_hold_up_an_acquire(kit: Any) -> None:
@@ -282,7 +282,7 @@ def test_quick_modes_of_a_peer_are_bounded(kit: Any) -> None:
 
 
 def test_message_ids_are_bounded() -> None:
-    main = MainConversation("10.0.0.1", 500, exchange=None, created=0.0)  # type: ignore[arg-type]
+    main = MainConversation("10.0.0.1", exchange=None, path=Path("10.0.0.1"), created=0.0)  # type: ignore[arg-type]
     for message_id in range(MAX_MESSAGE_IDS + 10):
         main.remember(message_id)
     assert len(main.message_ids) == MAX_MESSAGE_IDS
