@@ -223,6 +223,10 @@ class IkeEngine:
         if not header.encrypted:
             self._main_modes.receive_clear_notify(now, header, data, origin)
             return
+        main = self._main_modes.negotiation(header, origin)
+        if main.established is None:
+            self._main_modes.receive_early_notify(now, main, header, data)
+            return
         main = self._main_modes.established(header, origin)
         main.check_message_id(header.message_id)
         payloads = protected.open_informational(main.exchange.session, header, data)

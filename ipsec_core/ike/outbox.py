@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ipsec_core.ike import fragments, protected, wire
 from ipsec_core.ike.conversations import Child, Conversation, MainConversation, Path, Pending
+from ipsec_core.ike.credentials import PeerIdentity
 from ipsec_core.ike.events import ChildDeleted, Datagram, Event, IkePolicy, Mode, NegotiationFailed, PathChanged
 from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatch
 from ipsec_core.ike.iana import NAT_T_PORT
@@ -145,13 +146,16 @@ class Outbox:
         reason: FailureReason,
         point: FailurePoint,
         details: ProposalMismatch | None = None,
+        peer: PeerIdentity | None = None,
     ) -> None:
         """Report that a Main Mode failed, to `pending` if there is one that this answers."""
         self.counters["Negotiation failures"] += 1
         self.trace(f"Main mode with {remote} failed: {reason.name} ({point.value})")
         selectors = pending.request.selectors if pending else None
         references = tuple(pending.references) if pending else ()
-        self.events.append(NegotiationFailed(now, Mode.MAIN, remote, selectors, reason, point, details, references))
+        self.events.append(
+            NegotiationFailed(now, Mode.MAIN, remote, selectors, reason, point, details, references, peer=peer)
+        )
 
 
 class Acquires:

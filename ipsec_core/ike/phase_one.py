@@ -258,10 +258,12 @@ class MainModes:
         except Unverified:
             # Damage does not repeat itself; a peer with another key sends the same bytes again.
             if data == main.suspect:
+                self._refuse(main, header, len(data), Notify.AUTHENTICATION_FAILED)
                 self.failed(now, main, FailureReason.CREDENTIALS_UNACCEPTABLE, FailurePoint.PEER)
             main.suspect = data
             raise
         except Refused as refusal:
+            self._refuse(main, header, len(data), refusal.notify)
             self.failed(now, main, refusal.reason, FailurePoint.ME, refusal.details)
             return
         main.last_received, main.heard = data, True
@@ -285,6 +287,16 @@ class MainModes:
             main.last_sent = answer
             self._out.transmit(main)
         self._established(now, main)
+
+    def _refuse(self, main: MainConversation, header: wire.Header, request_length: int, notify: Notify) -> None:
+        """Tell the peer why its message ends the exchange, protected if there are keys ([MS-IKEE] 3.1.5)."""
+        exchange = main.exchange
+        if not exchange.keyed:
+            self._notify_clear(header, exchange.responder_cookie, request_length, main.origin, notify)
+            return
+        notification = wire.Notification(Protocol.ISAKMP, b"".join(main.cookies), notify)
+        message = exchange.seal_notify(self._out.new_message_id(main), notification)
+        self._out.send(message, main.origin, "Notify")
 
     def _established(self, now: float, main: MainConversation) -> None:
         exchange, lifetime = main.exchange, main.exchange.offer.lifetime_seconds
@@ -331,9 +343,23 @@ class MainModes:
         for notification in wire.every(payloads, wire.Notification):
             if notification.notify == Notify.MICROSOFT_COOKIE:
                 self._begin_with_cookie(main, notification.data)
-            elif notification.notify < FIRST_STATUS_NOTIFY:
-                self.failed(now, main, reason_of_notify(notification.notify), FailurePoint.PEER)
-                return
+        self._refused_by_peer(now, main, payloads)
+
+    def receive_early_notify(self, now: float, main: MainConversation, header: wire.Header, data: bytes) -> None:
+        """A protected notify before the SA is established."""
+        if not main.exchange.keyed:
+            raise MalformedMessage(Notify.INVALID_FLAGS, "encrypted before there are keys")
+        try:
+            payloads = main.exchange.open_notify(header, data)
+        except Unverified as error:
+            # It may have overtaken the message that establishes the SA under which it is sealed.
+            raise MalformedMessage(Notify.INVALID_COOKIE, f"under no keys of now: {error}") from error
+        self._refused_by_peer(now, main, payloads)
+
+    def _refused_by_peer(self, now: float, main: MainConversation, payloads: tuple[wire.Payload, ...]) -> None:
+        errors = [item for item in wire.every(payloads, wire.Notification) if item.notify < FIRST_STATUS_NOTIFY]
+        if errors:
+            self.failed(now, main, reason_of_notify(errors[0].notify), FailurePoint.PEER)
 
     def _begin_with_cookie(self, main: MainConversation, cookie: bytes) -> None:
         """Message 1 again with the responder cookie that a peer under a flood asks for ([MS-IKEE] 3.2.5)."""
@@ -426,7 +452,7 @@ class MainModes:
         for pending in waiting or [None]:
             if pending is not None:
                 self._acquires.answered([pending])
-            self._out.main_mode_failed(now, main.remote, pending, reason, point, details)
+            self._out.main_mode_failed(now, main.remote, pending, reason, point, details, main.exchange.peer)
         self._advance(now, main.remote)
 
     def end(self, now: float, main: MainConversation, by: FailurePoint, *, tell: bool = True) -> None:
