@@ -143,12 +143,16 @@ class MainConversation(Conversation):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class QuickConversation(Conversation):
-    """A Quick Mode. `over` keeps it only to answer retransmissions of the peer's last message."""
+    """A Quick Mode. `over` keeps it only to answer retransmissions of the peer's last message.
+
+    `previous`: inbound SPI of the pair that protected its traffic when it began.
+    """
 
     name: ClassVar[str] = "Quick Mode"
     exchange: QuickMode
     main: MainConversation
     over: bool = False
+    previous: int | None = None
 
     @property
     def sa(self) -> MainConversation:

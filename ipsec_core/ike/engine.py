@@ -146,6 +146,10 @@ class IkeEngine:
                 self._out.send_informational(established[-1], delete)
         self._children.forget(now, child, FailurePoint.ME)
 
+    def inbound_traffic(self, now: float, spi: int) -> None:
+        """A packet has come in under an SPI of ours whose pair is not established yet, if that is of interest."""
+        self._quick_modes.inbound_traffic(now, spi)
+
     def close(self, now: float) -> None:
         """End everything: the service stops or its policy is replaced. The engine can be used again afterwards."""
         for pending in self._acquires.all():
@@ -228,6 +232,11 @@ class IkeEngine:
             self._main_modes.receive_early_notify(now, main, header, data)
             return
         main = self._main_modes.established(header, origin)
+        quick = main.quick.get(header.message_id)
+        if quick is not None and not quick.over:
+            # CONNECTED (RFC 2408 section 3.1) and errors may come under the message id of what they are about.
+            self._quick_modes.receive(now, main, header, data)
+            return
         main.check_message_id(header.message_id)
         payloads = protected.open_informational(main.exchange.session, header, data)
         self._out.proved(now, main, header.message_id)
@@ -276,6 +285,8 @@ class IkeEngine:
     def _quick_mode_overdue(self, now: float, quick: QuickConversation) -> None:
         if not quick.retransmission.exhausted:
             self._out.retransmit(now, quick)
+            return
+        if self._quick_modes.fall_through(now, quick):
             return
         self._quick_modes.failed(now, quick, _silence(quick), FailurePoint.ME)
         if quick.exchange.initiator and quick.main in self._main_modes.with_peer(quick.remote):

@@ -127,10 +127,10 @@ class MainModeEstablished:
 
 @dataclass(frozen=True, slots=True)
 class QuickModeAnswered:
-    """A responder has sent message 2.
+    """A responder has sent message 2, or an initiator that was asked to wait (commit bit) message 3.
 
-    The peer may protect traffic as soon as it has sent message 3, and its first packets may come with or before that
-    message: whoever installs `inbound` now loses none of them ("bad SPI", KB 257225). QuickModeEstablished or
+    The peer may protect traffic as soon as it has sent its next message, and its first packets may come with or before
+    that: whoever installs `inbound` now loses none of them ("bad SPI", KB 257225). QuickModeEstablished or
     NegotiationFailed with the same inbound SPI follows. Fields as there.
     """
 
@@ -142,6 +142,7 @@ class QuickModeAnswered:
     offer: QuickModeOffer
     inbound: tuple[ChildSa, ...]
     udp: UdpEncapsulation | None
+    initiator: bool = False
 
     @property
     def inbound_spi(self) -> int:
@@ -153,10 +154,14 @@ class QuickModeEstablished:
     """Audit 541. A pair of SAs is ready.
 
     `selectors` are seen from us; `reference` is the filter of our acquire or of our responder's policy; `answers` are
-    the references of all acquires that this pair answers (none on a plain responder). `previous` is the inbound SPI of
-    the pair with the same selectors that this one replaces (a rekey), which the caller ends with `delete_child` when
-    traffic has moved over. `inbound` and `outbound` have an SA for each protocol of the offer, AH before ESP (AH is
-    outside, RFC 2401 section 4.5); the SPI of the first names the pair. `udp`: ESP in UDP, None without a NAT.
+    the references of all acquires that this pair answers (none on a plain responder). `inbound` and `outbound` have an
+    SA for each protocol of the offer, AH before ESP (AH is outside, RFC 2401 section 4.5); the SPI of the first names
+    the pair. `udp`: ESP in UDP, None without a NAT.
+
+    `previous` is the inbound SPI of the pair with the same selectors that this one replaces (a rekey): the caller ends
+    it with `delete_child` when traffic has moved over, and with it those that are older still. When both ends negotiate
+    at once, neither of the two pairs is `previous` to the other: the ends may not see them come in the same order, and
+    each could end what the other has chosen.
     """
 
     time: float

@@ -23,6 +23,7 @@ STATISTICS = (
     "Authentication failures",
     "Negotiation failures",
     "Rekeys",
+    "Commit waits without CONNECTED",
     "Sent",
     "Received",
     "Retransmissions",
@@ -214,14 +215,15 @@ class Children:
     def all(self) -> list[Child]:
         return [child for children in self._by_peer.values() for child in children.values()]
 
-    def add(self, child: Child) -> int | None:
-        """The inbound SPI of the pair that `child` replaces, if its traffic had one."""
+    def latest(self, remote: str, selectors: TrafficSelector) -> int | None:
+        """The inbound SPI of the newest pair for some traffic."""
+        return self._latest.get((remote, selectors))
+
+    def add(self, child: Child) -> None:
         key = (child.remote, child.selectors)
-        previous = self._latest.get(key)
         self._by_spi |= dict.fromkeys(child.inbound.values(), child)
         self._by_peer.setdefault(child.remote, {})[child.inbound_spi] = child
         self._latest[key] = child.inbound_spi
-        return previous
 
     def forget(self, now: float, child: Child, by: FailurePoint) -> None:
         for spi in child.inbound.values():

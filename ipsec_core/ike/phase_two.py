@@ -8,10 +8,18 @@ from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import Child, MainConversation, Pending, QuickConversation
 from ipsec_core.ike.events import ChildSa, Mode, NegotiationFailed, QuickModeAnswered, QuickModeEstablished
-from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, ProposalMismatch, Refused
-from ipsec_core.ike.iana import Notify, Protocol
+from ipsec_core.ike.failures import (
+    FailurePoint,
+    FailureReason,
+    MalformedMessage,
+    ProposalMismatch,
+    Refused,
+    reason_of_notify,
+)
+from ipsec_core.ike.iana import NAT_T_PORT, Notify, Protocol
+from ipsec_core.ike.nat import UdpEncapsulation
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
-from ipsec_core.ike.quick_mode import MIN_SPI, QuickMode, State
+from ipsec_core.ike.quick_mode import MIN_SPI, QuickMode, RefusedByPeer, State
 from ipsec_core.ike.timers import Timer
 
 # Quick Modes that a peer may have under way at once under one Main Mode SA.
@@ -37,12 +45,20 @@ class QuickModes:
         self._children = children
         self._allocate = allocate_spi
         self._advance = advance
+        # Those of ours that wait for CONNECTED, by inbound SPI.
+        self._unconnected: dict[int, QuickConversation] = {}
 
     def start(self, now: float, main: MainConversation, pending: Pending) -> None:
         """Begin a Quick Mode for an acquire."""
         quick = self._new(main, self._out.new_message_id(main), initiator=True)
         request = pending.request
-        message = quick.exchange.start(request.selectors, request.offers, request.reference)
+        try:
+            message = quick.exchange.start(request.selectors, request.offers, request.reference)
+        except Refused as refusal:
+            answers = self._acquires.answered([pending])
+            self._report_failure(now, quick, refusal.reason, FailurePoint.ME, refusal.details, answers)
+            return
+        quick.previous = self._children.latest(main.remote, request.selectors)
         main.quick[quick.exchange.message_id] = quick
         main.quick_modes_started += 1
         pending.carrier = quick
@@ -83,6 +99,8 @@ class QuickModes:
             random=self._out.random,
             allocate_spi=self._new_spi,
             find_policy=lambda selectors: self._out.policy.quick_mode(local, remote, selectors),
+            nat=main.exchange.nat,
+            commit=self._out.options.commit_bit,
         )
         return QuickConversation(remote, exchange=exchange, main=main)
 
@@ -95,11 +113,16 @@ class QuickModes:
     def _continue(self, now: float, quick: QuickConversation, header: wire.Header, data: bytes) -> None:
         main, exchange = quick.main, quick.exchange
         refusal: Refused | None = None
+        end: RefusedByPeer | None = None
         answer: bytes | None = None
         try:
             answer = exchange.receive(header, data)
         except Refused as refused:
             refusal = refused
+        except RefusedByPeer as refused:
+            end = refused
+        for notification in exchange.notifications:
+            self._out.trace(f"Notify: type {notification.notify} from {quick.remote}")
         # Only now is it known that the message is the peer's.
         self._out.proved(now, main, exchange.message_id)
         main.quick[exchange.message_id] = quick
@@ -108,12 +131,18 @@ class QuickModes:
         if refusal is not None:
             quick.last_sent = self._out.send_informational(main, _refusal(quick, refusal.notify))
             self.failed(now, quick, refusal.reason, FailurePoint.ME, refusal.details, linger=True)
+        elif end is not None:
+            self.failed(now, quick, reason_of_notify(end.notify), FailurePoint.PEER)
         elif exchange.state is State.ESTABLISHED:
             self._established(now, quick, answer)
         else:
             assert answer is not None
             assert exchange.selectors is not None
             self._out.send_new(now, quick, answer)
+            if exchange.initiator:
+                self._unconnected |= dict.fromkeys(exchange.spis.values(), quick)
+            else:
+                quick.previous = self._children.latest(quick.remote, exchange.selectors)
             self._out.events.append(
                 QuickModeAnswered(
                     now,
@@ -123,23 +152,43 @@ class QuickModes:
                     exchange.reference,
                     exchange.offer,
                     exchange.inbound,
-                    None,
+                    self._udp(quick),
+                    exchange.initiator,
                 )
             )
+
+    def inbound_traffic(self, now: float, spi: int) -> None:
+        """ESP or AH has come in under one of our SPIs: whoever sent it has message 3, whatever became of CONNECTED."""
+        quick = self._unconnected.get(spi)
+        if quick is not None:
+            self._connect(now, quick)
+
+    def fall_through(self, now: float, quick: QuickConversation) -> bool:
+        """Whether a Quick Mode whose retransmissions are over can do without an answer: CONNECTED is a courtesy."""
+        if quick.exchange.state is not State.CONFIRMED or quick.over:
+            return False
+        self._connect(now, quick)
+        return True
+
+    def _connect(self, now: float, quick: QuickConversation) -> None:
+        self._out.counters["Commit waits without CONNECTED"] += 1
+        quick.exchange.fall_through()
+        self._established(now, quick, None)
 
     def _established(self, now: float, quick: QuickConversation, confirmation: bytes | None) -> None:
         exchange, remote = quick.exchange, quick.remote
         assert exchange.selectors is not None
-        quick.over = True
+        self._close(quick)
         if confirmation is None:
             self.forget(now, quick)
         else:
-            # Message 3 wants no answer, but the peer's message 2 may come again.
+            # The last message wants no answer, but what it answers may come again.
             quick.last_sent = confirmation
             self._out.transmit(quick)
             self._out.timers.set((Timer.FORGET, quick), now + self._out.options.patience)
+        previous = self._children.get(quick.previous) if quick.previous is not None else None
         child = Child(remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now)
-        previous = self._children.add(child)
+        self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
         self._out.counters["Rekeys"] += previous is not None
         self._out.trace(f"Quick mode established with {remote}: {child.selectors} SPI {child.inbound_spi:#010x}")
@@ -158,8 +207,8 @@ class QuickModes:
                 exchange.offer.lifetime_seconds,
                 exchange.offer.lifetime_kilobytes,
                 exchange.offer.encapsulation,
-                previous,
-                None,
+                previous.inbound_spi if previous else None,
+                self._udp(quick),
             )
         )
 
@@ -185,19 +234,49 @@ class QuickModes:
             pending.carrier = None
         given_up = [pending for pending in carried if not again or pending.tries >= MAX_TRIES]
         answers = self._acquires.answered(given_up) if exchange.initiator else ()
-        quick.over = True
-        self._out.timers.cancel((Timer.RETRANSMIT, quick))
+        self._close(quick)
         if linger:
             self._out.timers.set((Timer.FORGET, quick), now + self._out.options.patience)
         else:
             self.forget(now, quick)
+        self._report_failure(now, quick, reason, point, details, answers)
+        self._advance(now, remote)
+
+    def _report_failure(
+        self,
+        now: float,
+        quick: QuickConversation,
+        reason: FailureReason,
+        point: FailurePoint,
+        details: ProposalMismatch | None,
+        answers: tuple[int, ...],
+    ) -> None:
+        exchange, remote = quick.exchange, quick.remote
         inbound_spi = next(iter(exchange.spis.values()), None)
         self._out.counters["Negotiation failures"] += 1
         self._out.trace(f"Quick mode with {remote} failed: {reason.name} ({point.value})")
         self._out.events.append(
             NegotiationFailed(now, Mode.QUICK, remote, exchange.selectors, reason, point, details, answers, inbound_spi)
         )
-        self._advance(now, remote)
+
+    def _close(self, quick: QuickConversation) -> None:
+        quick.over = True
+        self._out.timers.cancel((Timer.RETRANSMIT, quick))
+        for spi in quick.exchange.spis.values():
+            self._unconnected.pop(spi, None)
+
+    def _udp(self, quick: QuickConversation) -> UdpEncapsulation | None:
+        """How ESP travels to this peer."""
+        exchange = quick.exchange
+        if exchange.nat is None:
+            return None
+        originals = exchange.originals
+        return UdpEncapsulation(
+            NAT_T_PORT,
+            quick.main.path.port,
+            str(originals.local) if originals.local else None,
+            str(originals.remote) if originals.remote else None,
+        )
 
     def forget(self, now: float, quick: QuickConversation) -> None:
         self._out.timers.cancel((Timer.FORGET, quick))

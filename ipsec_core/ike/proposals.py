@@ -23,7 +23,7 @@ from ipsec_core.ike.iana import (
     QuickModeAttribute,
 )
 from ipsec_core.ike.offers import QuickModeOffer, life_attributes, mismatch, read_attributes
-from ipsec_core.ike.wire import Attribute, Proposal, SecurityAssociation, Transform
+from ipsec_core.ike.wire import Attribute, Proposal, Reader, SecurityAssociation, Transform
 
 # RFC 2407 section 4.5: what a proposal without a lifetime means.
 DEFAULT_SECONDS = 28_800
@@ -110,6 +110,16 @@ def lifetimes(seconds: int, kilobytes: int) -> tuple[Attribute, ...]:
     if kilobytes:
         attributes += life_attributes(names.LIFE_TYPE, names.LIFE_DURATION, LifeType.KILOBYTES, kilobytes)
     return attributes
+
+
+def parse_lifetimes(data: bytes) -> tuple[int, int]:
+    """Seconds and kilobytes in the data of a RESPONDER-LIFETIME notify, 0 for what is not there."""
+    reader = Reader(data)
+    attributes = []
+    while reader.remaining:
+        attributes.append(Attribute.parse(reader))
+    _, lives = read_attributes(attributes, QuickModeAttribute.LIFE_TYPE, QuickModeAttribute.LIFE_DURATION)
+    return lives.get(LifeType.SECONDS, 0), lives.get(LifeType.KILOBYTES, 0)
 
 
 def encode_part(part: Part, number: int) -> Transform:

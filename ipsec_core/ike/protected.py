@@ -31,11 +31,12 @@ def seal(
     iv: bytes,
     proof: bytes,
     payloads: tuple[wire.Payload, ...],
+    flags: Flags = Flags.ENCRYPTION,
 ) -> bytes:
     """A whole message; its last cipher block is the next IV under `message_id`."""
     body = session.cipher.seal(iv, wire.encode_payloads((wire.HashData(proof), *payloads)))
     header = wire.Header(
-        session.initiator_cookie, session.responder_cookie, exchange, Flags.ENCRYPTION, message_id, PayloadType.HASH
+        session.initiator_cookie, session.responder_cookie, exchange, flags, message_id, PayloadType.HASH
     )
     return header.encode(len(body)) + body
 

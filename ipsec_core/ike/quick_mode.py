@@ -1,6 +1,13 @@
 """Quick Mode for AH, ESP and both (RFC 2409 section 5.5) as a transition table.
 
 A `QuickMode` takes and gives whole messages of one message id. Its IV moves on only with a message whose HASH is right.
+
+The commit bit (RFC 2408 section 3.1): a responder that sets it in message 2 wants the initiator to wait for a fourth
+message, HASH | N(CONNECTED), before it uses the SAs. Neither RFC 2408 nor 2409 defines that HASH; it is the one of
+RFC 2409 section 5.7 here, prf(SKEYID_a, M-ID | N). We send the message as one more of this Quick Mode, as Windows does,
+and take it as an Informational of the same message id, too, which is what RFC 2408 says. The flags of a header are
+covered by no HASH: whoever changes the bit on the way can make an initiator wait until its retransmissions end or until
+ESP comes, or not wait at all, and nothing more. In a message whose HASH is wrong it counts for nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +18,19 @@ from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Network
 
 from ipsec_core.ike import keys, protected, wire
+from ipsec_core.ike.encapsulation import (
+    Originals,
+    agreed,
+    behind_nat,
+    encode_originals,
+    on_the_wire,
+    parse_originals,
+)
 from ipsec_core.ike.events import ChildSa, QuickModePolicy
-from ipsec_core.ike.failures import FailureReason, MalformedMessage, Refused, reason_of_notify
+from ipsec_core.ike.failures import FailureReason, MalformedMessage, Refused, Unverified, reason_of_notify
 from ipsec_core.ike.groups import DiffieHellman
-from ipsec_core.ike.iana import Encapsulation, ExchangeType, Group, Notify, Protocol
+from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, Encapsulation, ExchangeType, Flags, Group, Notify, Protocol
+from ipsec_core.ike.nat import NatPath
 from ipsec_core.ike.offers import (
     QuickModeOffer,
     TrafficSelector,
@@ -22,7 +38,17 @@ from ipsec_core.ike.offers import (
     encode_selectors,
     parse_selectors,
 )
-from ipsec_core.ike.proposals import Choice, choose_quick_mode, is_answer, quick_mode_mismatch, quick_mode_proposal
+from ipsec_core.ike.proposals import (
+    Choice,
+    choose_quick_mode,
+    is_answer,
+    lifetimes,
+    parse_lifetimes,
+    quick_mode_mismatch,
+    quick_mode_offers,
+    quick_mode_proposal,
+    shortest_volume,
+)
 
 NONCE_LENGTH = 20
 SPI_LENGTH = 4
@@ -35,14 +61,26 @@ class State(Enum):
     OFFERED = auto()
     LISTENING = auto()
     ANSWERED = auto()
+    CONFIRMED = auto()
     ESTABLISHED = auto()
 
 
 class Kind(Enum):
-    """What a message is: with an SA payload (1 and 2) or a HASH alone (3)."""
+    """What a message is: 1 or 2 (with an SA payload), 2 with the commit bit, 3 (a HASH alone), 4, or an error."""
 
     OFFER = auto()
+    COMMITTED = auto()
     CONFIRMATION = auto()
+    CONNECTED = auto()
+    ERROR = auto()
+
+
+class RefusedByPeer(Exception):
+    """The peer has ended the exchange with an error notify, whose number this is."""
+
+    def __init__(self, notify: int) -> None:
+        super().__init__(notify)
+        self.notify = notify
 
 
 class QuickMode:
@@ -51,7 +89,9 @@ class QuickMode:
     `find_policy` is asked by a responder for the selectors that the peer proposes; `allocate_spi` is called once for
     each protocol, by an initiator in `start`, by a responder when it accepts; `spis` has what came of it, AH first.
     After ESTABLISHED, `offer`, `selectors`, `inbound` and `outbound` tell the result; `reference` is the filter it
-    belongs to.
+    belongs to. In CONFIRMED, when an initiator waits for CONNECTED, they do so already. `nat` is what Main Mode found
+    on the way; `originals` then are the peer's NAT-OA. `notifications` are those of the last message. With `commit` a
+    responder asks the initiator to wait.
     """
 
     def __init__(
@@ -65,6 +105,8 @@ class QuickMode:
         random: Callable[[int], bytes],
         allocate_spi: Callable[[], int],
         find_policy: Callable[[TrafficSelector], QuickModePolicy | None],
+        nat: NatPath | None = None,
+        commit: bool = False,
     ) -> None:
         self.session = session
         self.message_id = message_id
@@ -78,6 +120,10 @@ class QuickMode:
         self.offer: QuickModeOffer
         self.inbound: tuple[ChildSa, ...]
         self.outbound: tuple[ChildSa, ...]
+        self.nat = nat
+        self.originals = Originals()
+        self.notifications: tuple[wire.Notification, ...] = ()
+        self._commit = commit
         self._random = random
         self._allocate_spi = allocate_spi
         self._find_policy = find_policy
@@ -88,13 +134,19 @@ class QuickMode:
         self._exchange: DiffieHellman | None = None
 
     def start(self, selectors: TrafficSelector, offers: tuple[QuickModeOffer, ...], reference: int) -> bytes:
-        """Message 1 of the initiator."""
-        self.selectors, self._offers, self.reference = selectors, offers, reference
-        self._allocate({protocol for offer in offers for protocol in offer.protocols})
+        """Message 1 of the initiator. Raises Refused if none of the offers can be made to this peer."""
+        self.selectors, self.reference = selectors, reference
+        self._offers = on_the_wire(offers, self.nat)
+        if not self._offers:
+            raise Refused(Notify.NO_PROPOSAL_CHOSEN, FailureReason.ATTRIBUTES_UNACCEPTABLE)
+        self._allocate({protocol for offer in self._offers for protocol in offer.protocols})
         payloads: tuple[wire.Payload, ...] = (
-            quick_mode_proposal(offers, {protocol: spi.to_bytes(SPI_LENGTH) for protocol, spi in self.spis.items()}),
-            *self._own_key(offers[0].pfs_group),
+            quick_mode_proposal(
+                self._offers, {protocol: spi.to_bytes(SPI_LENGTH) for protocol, spi in self.spis.items()}
+            ),
+            *self._own_key(self._offers[0].pfs_group),
             *encode_selectors(selectors),
+            *self._own_originals(offers),
         )
         self.state = State.OFFERED
         return self._seal(self._first_hash(wire.encode_payloads(payloads)), payloads)
@@ -103,21 +155,45 @@ class QuickMode:
         """The answer to the peer's next message, if there is one.
 
         Raises Unverified or MalformedMessage for what has to be ignored. What an authenticated peer does wrong raises
-        Refused and ends the exchange.
+        Refused and ends the exchange; its own refusal raises RefusedByPeer.
         """
-        opened = protected.unseal(self.session, header, self._iv, data)
-        kind = Kind.OFFER if wire.every(opened.payloads, wire.SecurityAssociation) else Kind.CONFIRMATION
+        opened = self._open(header, data)
+        kind = self._kind(header, opened.payloads)
         transition = TRANSITIONS.get((self.state, kind))
         if transition is None:
             raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, f"{kind.name} message in state {self.state.name}")
         opened.verify(transition.expected(self, opened.rest))
         self._iv = data[-self.session.cipher.block :]
+        self.notifications = wire.every(opened.payloads, wire.Notification)
         try:
             reply = transition.handler(self, opened.payloads)
         except MalformedMessage as error:
             raise Refused(error.notify, reason_of_notify(error.notify)) from error
         self.state = transition.following
         return reply
+
+    def fall_through(self) -> None:
+        """Wait for CONNECTED no longer."""
+        self.state = State.ESTABLISHED
+
+    def _open(self, header: wire.Header, data: bytes) -> protected.Opened:
+        if header.exchange != ExchangeType.INFORMATIONAL:
+            return protected.unseal(self.session, header, self._iv, data)
+        # An exchange of its own or a part of this one: the RFCs leave it open which IV that means.
+        try:
+            opened = protected.unseal(self.session, header, self.session.iv(self.message_id), data)
+            opened.verify(self._first_hash(opened.rest))
+        except Unverified:
+            opened = protected.unseal(self.session, header, self._iv, data)
+        return opened
+
+    def _kind(self, header: wire.Header, payloads: tuple[wire.Payload, ...]) -> Kind:
+        if wire.every(payloads, wire.SecurityAssociation):
+            return Kind.COMMITTED if self.initiator and header.flags & Flags.COMMIT else Kind.OFFER
+        notifies = [payload.notify for payload in wire.every(payloads, wire.Notification)]
+        if Notify.CONNECTED in notifies:
+            return Kind.CONNECTED
+        return Kind.ERROR if any(notify < FIRST_STATUS_NOTIFY for notify in notifies) else Kind.CONFIRMATION
 
     # HASH(1), HASH(2), HASH(3)
 
@@ -137,21 +213,27 @@ class QuickMode:
     # Handlers
 
     def _answer(self, payloads: tuple[wire.Payload, ...]) -> bytes:
-        identities = wire.every(payloads, wire.Identification) or (
-            # RFC 2409 section 5.5: without identities the SA is between the two IKE peers.
-            encode_identity(IPv4Network(self.remote)),
-            encode_identity(IPv4Network(self.local)),
+        proposals = wire.only(payloads, wire.SecurityAssociation)
+        self.originals = parse_originals(payloads, initiator=False)
+        self.selectors = selectors = self._proposed_selectors(payloads)
+        transport = self.nat is not None and any(
+            agreed(offer).encapsulation is Encapsulation.TRANSPORT for offer in quick_mode_offers(proposals)
         )
-        self.selectors = self._parse_selectors(identities).mirrored()
+        if transport:
+            self.selectors = self._behind_nat(selectors)
         policy = self._find_policy(self.selectors)
         if policy is None:
             raise Refused(Notify.INVALID_ID_INFORMATION, FailureReason.NO_POLICY)
-        proposals = wire.only(payloads, wire.SecurityAssociation)
-        choice = choose_quick_mode(proposals, policy.offers)
+        offers = policy.offers
+        if self.selectors != selectors:
+            # Only in transport mode these addresses mean the two peers.
+            offers = tuple(offer for offer in offers if offer.encapsulation is Encapsulation.TRANSPORT)
+        offers = on_the_wire(offers, self.nat)
+        choice = choose_quick_mode(proposals, offers)
         if choice is None:
-            details = quick_mode_mismatch(proposals, policy.offers)
+            details = quick_mode_mismatch(proposals, offers)
             raise Refused(Notify.NO_PROPOSAL_CHOSEN, FailureReason.ATTRIBUTES_UNACCEPTABLE, details)
-        offer = choice.offer
+        offer = agreed(choice.offer)
         peer_spis = _spis(choice)
         self._check_encapsulation(offer)
         self._peer_nonce = wire.only(payloads, wire.Nonce).data
@@ -168,25 +250,84 @@ class QuickMode:
             wire.SecurityAssociation(tuple(chosen)),
             *key,
             *wire.every(payloads, wire.Identification),
+            *self._own_originals((offer,)),
+            *(self._own_lifetimes() if choice.shortened else ()),
         )
-        return self._seal(self._second_hash(wire.encode_payloads(answer)), answer)
+        flags = Flags.ENCRYPTION | Flags.COMMIT if self._commit else Flags.ENCRYPTION
+        return self._seal(self._second_hash(wire.encode_payloads(answer)), answer, flags)
 
     def _finish(self, payloads: tuple[wire.Payload, ...]) -> bytes:
         answer = wire.only(payloads, wire.SecurityAssociation)
         choice = choose_quick_mode(answer, self._offers) if is_answer(answer) else None
         if choice is None:
             raise MalformedMessage(Notify.BAD_PROPOSAL_SYNTAX, "the answer is none of our offers")
-        if self._parse_selectors(wire.every(payloads, wire.Identification)) != self.selectors:
+        offer = agreed(choice.offer)
+        self.originals = parse_originals(payloads, initiator=True)
+        selectors = self._parse_selectors(wire.every(payloads, wire.Identification))
+        if offer.encapsulation is Encapsulation.TRANSPORT:
+            selectors = self._behind_nat(selectors)
+        if selectors != self.selectors:
             raise MalformedMessage(Notify.INVALID_ID_INFORMATION, "the answer names other traffic")
         peer_spis = _spis(choice)
         self._peer_nonce = wire.only(payloads, wire.Nonce).data
-        self._derive(choice.offer, peer_spis, self._shared(payloads))
+        self._derive(self._shortened(offer), peer_spis, self._shared(payloads))
         return self._seal(self._third_hash(b""), ())
 
-    def _confirm(self, payloads: tuple[wire.Payload, ...]) -> None:
-        """Message 3 carries nothing but its HASH."""
+    def _confirm(self, payloads: tuple[wire.Payload, ...]) -> bytes | None:
+        """Message 3 carries nothing but its HASH. Message 4 under the commit bit."""
+        if not self._commit:
+            return None
+        protocol, spi = next(iter(self.spis.items()))
+        connected = (wire.Notification(protocol, spi.to_bytes(SPI_LENGTH), Notify.CONNECTED),)
+        return self._seal(self._first_hash(wire.encode_payloads(connected)), connected)
+
+    def _connected(self, payloads: tuple[wire.Payload, ...]) -> None:
+        """Message 4: the SAs are ready at both ends."""
+
+    def _refused(self, payloads: tuple[wire.Payload, ...]) -> None:
+        raise RefusedByPeer(next(n.notify for n in self.notifications if n.notify < FIRST_STATUS_NOTIFY))
 
     # Parts
+
+    def _proposed_selectors(self, payloads: tuple[wire.Payload, ...]) -> TrafficSelector:
+        """What the initiator wants to protect, seen from us."""
+        identities = wire.every(payloads, wire.Identification) or (
+            # RFC 2409 section 5.5: without identities the SA is between the two IKE peers.
+            encode_identity(IPv4Network(self.remote)),
+            encode_identity(IPv4Network(self.local)),
+        )
+        return self._parse_selectors(identities).mirrored()
+
+    def _behind_nat(self, selectors: TrafficSelector) -> TrafficSelector:
+        if self.nat is None:
+            return selectors
+        return behind_nat(selectors, self.nat, self.originals, self.local, self.remote)
+
+    def _own_originals(self, offers: tuple[QuickModeOffer, ...]) -> tuple[wire.Payload, ...]:
+        if self.nat is None or all(offer.encapsulation is not Encapsulation.TRANSPORT for offer in offers):
+            return ()
+        return encode_originals(self.nat, self.local, self.remote, initiator=self.initiator)
+
+    def _own_lifetimes(self) -> tuple[wire.Notification, ...]:
+        """RESPONDER-LIFETIME (RFC 2407 section 4.6.3.1): the transform goes back as it came, this counts."""
+        life = lifetimes(self.offer.lifetime_seconds, self.offer.lifetime_kilobytes)
+        data = b"".join(attribute.encode() for attribute in life)
+        return tuple(
+            wire.Notification(protocol, spi.to_bytes(SPI_LENGTH), Notify.RESPONDER_LIFETIME, data)
+            for protocol, spi in self.spis.items()
+        )
+
+    def _shortened(self, offer: QuickModeOffer) -> QuickModeOffer:
+        """`offer` with the lifetimes that the responder's RESPONDER-LIFETIME leaves of it."""
+        for notification in self.notifications:
+            if notification.notify == Notify.RESPONDER_LIFETIME and notification.protocol in offer.protocols:
+                seconds, kilobytes = parse_lifetimes(notification.data)
+                offer = replace(
+                    offer,
+                    lifetime_seconds=min(offer.lifetime_seconds, seconds or offer.lifetime_seconds),
+                    lifetime_kilobytes=shortest_volume((offer.lifetime_kilobytes, kilobytes)),
+                )
+        return offer
 
     @staticmethod
     def _parse_selectors(identities: tuple[wire.Identification, ...]) -> TrafficSelector:
@@ -211,11 +352,10 @@ class QuickMode:
 
     def _shared(self, payloads: tuple[wire.Payload, ...]) -> bytes:
         """g(qm)^xy, or nothing without PFS."""
-        if self._exchange is not None:
-            return self._exchange.shared(wire.only(payloads, wire.KeyExchange).data)
-        if wire.every(payloads, wire.KeyExchange):
-            raise MalformedMessage(Notify.INVALID_KEY_INFORMATION, "KE payload without a group")
-        return b""
+        values = wire.every(payloads, wire.KeyExchange)
+        if len(values) != (self._exchange is not None):
+            raise MalformedMessage(Notify.INVALID_KEY_INFORMATION, f"{len(values)} KE payloads for the group agreed on")
+        return self._exchange.shared(values[0].data) if self._exchange else b""
 
     def _allocate(self, protocols: Collection[Protocol]) -> None:
         """An SPI of ours for each SA that comes in."""
@@ -247,8 +387,10 @@ class QuickMode:
         esp = keys.split_keymat(self.offer, material(sum(keys.esp_key_lengths(self.offer))))
         return ChildSa(spi, esp.encryption_key, esp.authentication_key, esp.salt, protocol)
 
-    def _seal(self, proof: bytes, payloads: tuple[wire.Payload, ...]) -> bytes:
-        message = protected.seal(self.session, ExchangeType.QUICK_MODE, self.message_id, self._iv, proof, payloads)
+    def _seal(self, proof: bytes, payloads: tuple[wire.Payload, ...], flags: Flags = Flags.ENCRYPTION) -> bytes:
+        message = protected.seal(
+            self.session, ExchangeType.QUICK_MODE, self.message_id, self._iv, proof, payloads, flags
+        )
         self._iv = message[-self.session.cipher.block :]
         return message
 
@@ -277,5 +419,10 @@ class Transition:
 TRANSITIONS: dict[tuple[State, Kind], Transition] = {
     (State.LISTENING, Kind.OFFER): Transition(QuickMode._first_hash, QuickMode._answer, State.ANSWERED),
     (State.OFFERED, Kind.OFFER): Transition(QuickMode._second_hash, QuickMode._finish, State.ESTABLISHED),
+    (State.OFFERED, Kind.COMMITTED): Transition(QuickMode._second_hash, QuickMode._finish, State.CONFIRMED),
     (State.ANSWERED, Kind.CONFIRMATION): Transition(QuickMode._third_hash, QuickMode._confirm, State.ESTABLISHED),
+    (State.CONFIRMED, Kind.CONNECTED): Transition(QuickMode._first_hash, QuickMode._connected, State.ESTABLISHED),
+} | {
+    (state, Kind.ERROR): Transition(QuickMode._first_hash, QuickMode._refused, state)
+    for state in (State.OFFERED, State.ANSWERED, State.CONFIRMED)
 }
