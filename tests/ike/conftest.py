@@ -1,6 +1,6 @@
 """Two computers on a wire that loses, repeats, delays and damages, in virtual time and from one seed.
 
-Makes udp_captures.py importable (the tests run in importlib mode).
+Makes udp_captures.py and quick_kit.py importable (the tests run in importlib mode).
 """
 
 from __future__ import annotations

@@ -7,17 +7,15 @@ from random import Random
 from typing import Any
 
 import pytest
+from quick_kit import I_COOKIE, R_COOKIE, give, quick_modes, reseal
 
-from ipsec_core.ike import ChildDeleted, MainModeEstablished, QuickModeEstablished, keys, protected, wire
-from ipsec_core.ike.events import MainModePolicy, QuickModePolicy
+from ipsec_core.ike import ChildDeleted, MainModeEstablished, QuickModeEstablished, protected, wire
+from ipsec_core.ike.events import MainModePolicy
 from ipsec_core.ike.failures import FailureReason, MalformedMessage, Refused, Unverified
-from ipsec_core.ike.iana import Encryption, ExchangeType, Hash, Notify, Protocol
+from ipsec_core.ike.iana import ExchangeType, Notify, Protocol
 from ipsec_core.ike.main_mode import TRANSITIONS, MainMode, State
 from ipsec_core.ike.offers import TrafficSelector, encode_identity
-from ipsec_core.ike.quick_mode import QuickMode
 from ipsec_core.ike.quick_mode import State as QuickState
-
-I_COOKIE, R_COOKIE = b"initiatr", b"respondr"
 
 
 def main_modes(kit: Any) -> tuple[MainMode, MainMode]:
@@ -28,11 +26,6 @@ def main_modes(kit: Any) -> tuple[MainMode, MainMode]:
         initiator=False, policy=policy, random=Random(2).randbytes, cookie=R_COOKIE, peer_cookie=I_COOKIE, **ends[1]
     )
     return initiator, responder
-
-
-def give(exchange: MainMode | QuickMode, message: bytes | None) -> bytes | None:
-    assert message is not None
-    return exchange.receive(wire.parse_header(message), message)
 
 
 def up_to_message_five(initiator: MainMode, responder: MainMode) -> bytes | None:
@@ -103,39 +96,6 @@ def test_answer_that_was_not_offered_is_ignored(kit: Any, choice: int) -> None:
     assert initiator.state is State.SA_SENT
     give(initiator, wire.encode_clear(header, (sa, vendor)))
     assert initiator.responder_cookie == R_COOKIE
-
-
-def quick_modes(kit: Any) -> tuple[QuickMode, QuickMode]:
-    session = keys.Session(
-        Hash.SHA1, b"d" * 20, b"a" * 20, keys.PhaseOneCipher(Encryption.TRIPLE_DES_CBC, bytes(range(24))), b"lastiv!!",
-        I_COOKIE, R_COOKIE,
-    )  # fmt: skip
-    spis = iter((0x1000, 0x2000))
-
-    def make(initiator: bool, local: str, remote: str) -> QuickMode:
-        return QuickMode(
-            session,
-            77,
-            initiator=initiator,
-            local=local,
-            remote=remote,
-            random=Random(initiator).randbytes,
-            allocate_spi=lambda: next(spis),
-            find_policy=lambda selectors: QuickModePolicy((kit.ESP_OFFER,), 7),
-        )
-
-    return make(True, kit.ALICE, kit.BOB), make(False, kit.BOB, kit.ALICE)
-
-
-def reseal(initiator: QuickMode, message: bytes, change: Any, nonce: bytes) -> bytes:
-    """Message 2 with other payloads and a right HASH(2), as only the peer can make it."""
-    session = initiator.session
-    header = wire.parse_header(message)
-    iv = initiator._iv
-    opened = protected.unseal(session, header, iv, message)
-    payloads = change(opened.payloads)
-    proof = session.message_hash(77, nonce + wire.encode_payloads(payloads))
-    return protected.seal(session, ExchangeType.QUICK_MODE, 77, iv, proof, payloads)
 
 
 def swap(kind: type, make: Any) -> Any:
