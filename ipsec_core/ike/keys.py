@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-try:
-    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-except ImportError:  # cryptography before it moved 3DES
-    from cryptography.hazmat.primitives.ciphers.algorithms import TripleDES
 
 from ipsec_core.ike.failures import Unverified
 from ipsec_core.ike.iana import AhTransform, AuthAlgorithm, Encryption, EspTransform, Hash
