@@ -13,6 +13,7 @@ from ipsec_core.tools.bench_cipher import ah_rows, cipher_rows
 from ipsec_core.tools.bench_embed import embed_rows
 from ipsec_core.tools.bench_esp import MAXIMUM_SIZE, MINIMUM_SIZE, esp_rows
 from ipsec_core.tools.bench_filter import filter_rows
+from ipsec_core.tools.bench_ike import ike_rows
 from ipsec_core.tools.bench_rows import Row
 from ipsec_core.tools.bench_spi import spi_rows
 from ipsec_core.tools.common import console, json_option, print_json
@@ -23,6 +24,7 @@ BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {
     "cipher": cipher_rows,
     "spi": spi_rows,
     "filter": filter_rows,
+    "ike": ike_rows,
     "embed": embed_rows,
 }
 
@@ -45,8 +47,8 @@ BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {
 def command(name: str, seconds: float, pairs: int, size: int | None, as_json: bool) -> None:
     """Measure NAME against its peer in turn, in the same run; the median pair is reported.
 
-    NAME: esp (the bare crypto call), ah and cipher (OpenSSL), spi (DPDK), filter (a linear walk), embed (scapy, one
-    thread), all. Ratio above 1: ours is faster.
+    NAME: esp (the bare crypto call), ah and cipher (OpenSSL), spi (DPDK), filter (a linear walk), ike (its library
+    calls alone), embed (scapy, one thread), all. Ratio above 1: ours is faster.
     """
     if name not in BENCHES and name != "all":
         raise click.UsageError(f"{name!r} is not a benchmark; accepted: {', '.join(BENCHES)}, all")

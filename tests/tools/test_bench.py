@@ -70,8 +70,8 @@ def test_a_peer_that_is_not_built_in(call: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_wrong_words(refused: Callable[..., str]) -> None:
-    accepted = "accepted: esp, ah, cipher, spi, filter, embed, all"
-    assert refused("bench", "ike") == f"ipsec-core bench: 'ike' is not a benchmark; {accepted}"
+    accepted = "accepted: esp, ah, cipher, spi, filter, ike, embed, all"
+    assert refused("bench", "sim") == f"ipsec-core bench: 'sim' is not a benchmark; {accepted}"
     for words in (("--size", "27"), ("--size", "9001"), ("--pairs", "0"), ("--seconds", "0")):
         assert words[0] in refused("bench", "esp", *words)
 
