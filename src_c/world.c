@@ -399,8 +399,8 @@ static void hand_up(ipc_world *w, uint32_t node) {
         uint32_t length = b->length[i];
         uint64_t rest;
         if (b->status[i] == IPC_EXEMPT && addressed_to(n->config.address, packet, &length, &rest) &&
-            ipc_protocol(rest) == IPC_PROTO_UDP && ipc_destination_port(rest) == IPC_PORT_IKE &&
-            !(rest & IPC_MARK_FRAGMENT)) {
+            ipc_protocol(rest) == IPC_PROTO_UDP && !(rest & IPC_MARK_FRAGMENT) &&
+            (ipc_destination_port(rest) == IPC_PORT_IKE || ipc_destination_port(rest) == IPC_PORT_NAT_T)) {
             struct ipc_event e = {.time = b->time[i] + w->config.reaction,
                                   .node = node,
                                   .kind = IPC_EVENT_DATAGRAM,

@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
 
-from ipsec_core.computer import eventlog, udp
-from ipsec_core.computer.associations import KeyRecord, Pair, install, install_inbound, key_records
+from ipsec_core.computer import oakley_log, udp
+from ipsec_core.computer.associations import KeyRecord, Pair, delete, idle, install, install_inbound, key_records
 from ipsec_core.computer.audit import AuditPolicy
-from ipsec_core.computer.listing import association
-from ipsec_core.computer.negotiation import ENCRYPTION_WORDS, HASH_WORDS, PolicyView
+from ipsec_core.computer.credentials import CertificateStore, Credentials, lacks_kerberos
+from ipsec_core.computer.listing import associations
+from ipsec_core.computer.negotiation import PolicyView
+from ipsec_core.computer.profiles import Profile, profile_of
+from ipsec_core.computer.reports import ENCRYPTION_WEAKENED, KEY_MATERIAL_WEAKENED, Reports
+from ipsec_core.computer.soft import SoftAssociations
 from ipsec_core.computer.state import Association, State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
-from ipsec_core.computer.suites import profile_of, suite_of
-from ipsec_core.driver import Action, Driver, Filter, Upcall, UpcallKind
+from ipsec_core.driver import Driver, Upcall, UpcallKind
+from ipsec_core.errors import PolicyError
 from ipsec_core.ike import (
     Acquire,
     ChildDeleted,
-    Encapsulation,
     Event,
-    FailurePoint,
-    FailureReason,
     IkeEngine,
+    IkeOptions,
+    Kerberos,
     MainModeDeleted,
     MainModeEstablished,
     MainModePolicy,
@@ -39,16 +43,9 @@ from ipsec_core.ike import (
     SoftAssociation,
     TrafficSelector,
 )
-from ipsec_core.policy.agent import AgentEvent, PolicyAgent
-from ipsec_core.policy.compile import DriverFilter
+from ipsec_core.policy.agent import PolicyAgent
+from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
-
-_ACTIONS = {
-    "permit": Action.PERMIT,
-    "block": Action.BLOCK,
-    "negotiate": Action.NEGOTIATE,
-    "passthrough": Action.PASSTHROUGH,
-}
 
 
 def _random_source(seed: bytes) -> Callable[[int], bytes]:
@@ -68,8 +65,11 @@ class Computer:
 
     `seed` (bytes) determines every random choice; use bytes of the operating system for real keys. `registry` gives
     values of the subsystem by name (SAHashSize, CacheSize, ...). `profile` is "windows-2000" (only its algorithms are
-    offered and accepted) or "modern" (all that the driver can). With `key_log` the keys of all SAs are kept in `keys`
-    and `ike_keys`.
+    offered and accepted), "windows-2000-update" (with NAT traversal and IKE fragmentation) or "modern" (all that the
+    driver can); `options` stand in the place of the profile's. Without `high_encryption` it encrypts with DES at most.
+    `certificates` and `kerberos` are what it proves its identity with, beside the policy's preshared keys. `state` is
+    where registry, event logs and Oakley.log are, in memory if not given. With `key_log` the keys of all SAs are kept
+    in `keys` and `ike_keys`.
     """
 
     def __init__(
@@ -80,19 +80,29 @@ class Computer:
         *,
         seed: bytes,
         profile: str = "windows-2000",
+        options: IkeOptions | None = None,
+        high_encryption: bool = True,
+        certificates: CertificateStore | None = None,
+        kerberos: Kerberos | None = None,
         audit: AuditPolicy | None = None,
         registry: Mapping[str, object] | None = None,
+        state: State | None = None,
         hold_packets: int = 0,
         backend: str | None = None,
         key_log: bool = False,
     ) -> None:
         self.name = name
         self.address = address
-        self.state = State.memory(name)
+        self.state = state or State.memory(name)
         for value, data in (registry or {}).items():
             self.state.registry.set_known(value, data)
         self.log = self.state.event_log(audit)
         self.agent = PolicyAgent()
+        self.keys: list[KeyRecord] = []
+        self.ike_keys: list[tuple[bytes, bytes]] = []
+        self.packets: list[bytes] = []
+        self._profile = profile_of(profile)
+        self._options = options or self._profile.options
         self.driver = Driver(
             self.state.registry.known_number("SAHashSize"),
             self.state.registry.known_number("CacheSize"),
@@ -100,74 +110,153 @@ class Computer:
             hold_packets=hold_packets,
             backend=backend,
             no_default_exempt=self.state.registry.known_number("NoDefaultExempt"),
+            nat_traversal=bool(self._options.nat_traversal),
         )
-        self.keys: list[KeyRecord] = []
-        self.ike_keys: list[tuple[bytes, bytes]] = []
-        self.packets: list[bytes] = []
         self._idle_seconds = float(self.state.registry.known_number("SAIdleTime"))
         self._policy = policy
-        self._profile = profile_of(profile)
+        self._high_encryption = high_encryption
+        _check_strength(self._profile, high_encryption)
+        self._credentials = Credentials(certificates, kerberos)
         self._key_log = key_log
+        self._random = _random_source(hashlib.sha256(seed + b" ike").digest())
         self._identification = 0
+        self._now = 0.0
         self._view: PolicyView | None = None
         self._pairs: dict[int, Pair] = {}
-        self._answered: dict[int, int] = {}  # inbound SPI -> handle of an SA whose Quick Mode is not over yet
+        self._answered: dict[int, tuple[int, ...]] = {}  # inbound SPI -> SAs whose Quick Mode is not over yet
         self._next_tick: float | None = None
-        self._engine = IkeEngine(
-            str(address),
+        self._reports = Reports(self.log, address)
+        self._soft = SoftAssociations(self.driver, self._reports.soft_ended)
+        self._trace: oakley_log.OakleyLog | None = None
+        self._engine = self._new_engine()
+
+    def _new_engine(self) -> IkeEngine:
+        """ISAKMP/Oakley as the service starts it, with what the registry says now."""
+        self._trace = None
+        if self.state.registry.known_number("EnableLogging"):
+            self.state.begin_file(oakley_log.FILE)
+            self._trace = oakley_log.OakleyLog(lambda line: self.state.add_line(oakley_log.FILE, line))
+        protect = self._options.dos_protect or bool(self.state.registry.known_number("EnableDOSProtect"))
+        return IkeEngine(
+            str(self.address),
             self,
-            random=_random_source(hashlib.sha256(seed + b" ike").digest()),
-            allocate_spi=lambda: self.driver.allocate_spi(address),
-            key_log=key_log,
+            random=self._random,
+            allocate_spi=lambda: self.driver.allocate_spi(self.address),
+            key_log=self._key_log,
+            trace=self._trace.trace if self._trace else None,
+            options=replace(self._options, dos_protect=protect),
         )
 
     # What the IKE engine asks
 
     def main_mode(self, local: str, remote: str) -> MainModePolicy | None:
-        return self._view.main_mode(local, remote) if self._view else None
+        found = self._view.main_mode(local, remote) if self._view else None
+        if found is not None and self._view and self._view.weak_key_exchange:
+            self._reports.weakened(self._now, ENCRYPTION_WEAKENED, remote)
+        return found
 
     def quick_mode(self, local: str, remote: str, selectors: TrafficSelector) -> QuickModePolicy | None:
-        return self._view.quick_mode(local, remote, selectors) if self._view else None
+        found = self._view.quick_mode(local, remote, selectors) if self._view else None
+        if found is not None:
+            self._warn_of_weak_methods(found.reference, remote)
+        return found
 
-    # What comes in
+    def _warn_of_weak_methods(self, reference: int, remote: str) -> None:
+        if self._view and self._view.weak_methods(reference):
+            self._reports.weakened(self._now, KEY_MATERIAL_WEAKENED, remote)
+
+    # The Policy Agent
 
     def start(self, now: float) -> None:
         """Starts the Policy Agent: the policy goes into driver and IKE. PolicyError when it cannot be carried out."""
-        self._report(self.agent.start(now, self._policy, [self.address]))
-        active = self.agent.active
-        if active is None or active.policy is None:
-            return
-        self._view = PolicyView(active.policy, active.filters, self._profile)
-        self.driver.set_filters(
-            Filter(
-                reference,
-                "out" if item.direction == "outbound" else "in",
-                _ACTIONS[item.action],
-                item.source,
-                item.destination,
-                item.protocol,
-                item.source_port,
-                item.destination_port,
-                item.tunnel_endpoint if item.direction == "outbound" else None,
-            )
-            for reference, item in enumerate(active.filters)
+        self._at(now)
+        view = self._view_of(self._policy)
+        self._reports.agent(self.agent.start(now, self._policy, [self.address]))
+        self._take_over(now, view)
+
+    def update_policy(self, now: float, policy: Policy | None) -> None:
+        """Another policy, or the old one changed, or none. PolicyError, and all as before, if it cannot be carried out.
+
+        Soft SAs end, and so do the SAs whose filter is gone or has another filter action or authentication.
+        """
+        self._at(now)
+        view = self._view_of(policy)
+        events = self.agent.update(now, policy, [self.address])
+        self._policy = policy
+        if events:
+            self._reports.agent(events)
+            self._take_over(now, view)
+            self._settle(now)
+
+    def restart_agent(self, now: float, policy: Policy | None = None) -> None:
+        """Restarts the service: all SAs end, hard and soft, and the statistics begin at 0.
+
+        It takes `policy`, or the one that it had, and reads the registry anew.
+        """
+        self._at(now)
+        if policy is not None:
+            self._view_of(policy)
+            self._policy = policy
+        self.stop(now)
+        self.driver.reset_counters()
+        self._reports.forget()
+        self._engine = self._new_engine()
+        self.start(now)
+
+    def stop(self, now: float) -> None:
+        """Stops the service: peers are told of the end of all SAs, and nothing is protected any more."""
+        self._at(now)
+        self._engine.close(now)
+        self._settle(now)
+        self._reports.agent(self.agent.stop(now))
+        self._take_over(now, None)
+        self._settle(now)
+
+    def _view_of(self, policy: Policy | None) -> PolicyView | None:
+        if policy is None:
+            return None
+        return PolicyView(
+            policy,
+            compile_policy(policy, [self.address]),
+            self._profile,
+            self._credentials,
+            high_encryption=self._high_encryption,
+            before=self._view,
         )
+
+    def _take_over(self, now: float, view: PolicyView | None) -> None:
+        before, self._view = self._view, view
+        if view is not None and lacks_kerberos(view.policy.rules, self._credentials):
+            self._reports.no_kerberos(now)
+        self._soft.remove(now)
+        self.driver.set_filters(view.driver_filters() if view else ())
+        if before is not None and (view is None or not view.same_key_exchange(before)):
+            self._engine.close(now)
+        for pair in list(self._pairs.values()):
+            if view is None or pair.event.reference not in view.filters:
+                self._engine.delete_child(now, pair.inbound_spi)
+
+    # What comes in
 
     def upcall(self, now: float, upcall: Upcall) -> None:
         """A question of the driver."""
+        self._at(now)
         self._upcall(now, upcall)
         self._settle(now)
 
     def datagram(self, now: float, packet: bytes) -> None:
-        """An IPv4/UDP packet to port 500."""
+        """An IPv4/UDP packet to port 500 or 4500. Without a policy in effect IKE keeps silent."""
+        self._at(now)
         parsed = udp.parse(packet)
-        if parsed:
-            source, port, data = parsed
-            self._engine.receive_datagram(now, data, (str(source), port))
+        if parsed and self._view:
+            self._engine.receive_datagram(
+                now, parsed.data, (str(parsed.source), parsed.source_port), parsed.destination_port
+            )
         self._settle(now)
 
     def timer(self, now: float) -> None:
         """Does what is due."""
+        self._at(now)
         self._engine.handle_timer(now)
         self._settle(now)
 
@@ -183,21 +272,36 @@ class Computer:
 
     # What happens inside
 
+    def _at(self, now: float) -> None:
+        self._now = now
+        if self._trace:
+            self._trace.now = now
+
     def _upcall(self, now: float, upcall: Upcall) -> None:
         if upcall.kind is UpcallKind.ACQUIRE:
-            if self._view:
-                self._engine.acquire(now, self._view.acquire(upcall))
+            self._acquire(now, upcall)
             return
-        pair = next((p for p in self._pairs.values() if upcall.sa in (p.inbound, p.outbound)), None)
+        pair = next((p for p in self._pairs.values() if upcall.sa in p.handles), None)
         if pair is None:
-            return
-        if upcall.kind is UpcallKind.REKEY:
+            self._soft.upcall(now, upcall.sa, upcall.kind is UpcallKind.EXPIRED, self._idle_seconds)
+        elif upcall.kind is UpcallKind.REKEY:
             self._rekey(now, pair)
-        elif upcall.kind is UpcallKind.EXPIRED or pair.idle(self.driver, now, self._idle_seconds):
+        elif upcall.kind is UpcallKind.EXPIRED or idle(self.driver, pair.handles, now, self._idle_seconds):
             self._engine.delete_child(now, pair.inbound_spi)
 
+    def _acquire(self, now: float, upcall: Upcall) -> None:
+        if self._view is None or upcall.filter not in self._view.filters:
+            # The policy has changed since the question.
+            assert upcall.source is not None
+            assert upcall.destination is not None
+            self.driver.acquire_failed(upcall.filter, upcall.source, upcall.destination)
+            return
+        request = self._view.acquire(upcall)
+        self._warn_of_weak_methods(request.reference, request.remote)
+        self._engine.acquire(now, request)
+
     def _rekey(self, now: float, pair: Pair) -> None:
-        """Asks for a successor. Both SAs of a pair may want one; the engine negotiates once for the same traffic.
+        """Asks for a successor. All SAs of a pair may want one; the engine negotiates once for the same traffic.
 
         A pair that nobody used gets none: where a lifetime is shorter than SAIdleTime it would be replaced for ever.
         """
@@ -223,7 +327,9 @@ class Computer:
             address, port = datagram.destination
             self._identification += 1
             self.packets.append(
-                udp.build(self.address, IPv4Address(address), udp.IKE_PORT, port, datagram.data, self._identification)
+                udp.build(
+                    self.address, IPv4Address(address), datagram.source_port, port, datagram.data, self._identification
+                )
             )
 
     def _handle(self, now: float, event: Event) -> None:
@@ -231,91 +337,60 @@ class Computer:
             case MainModeEstablished():
                 if event.encryption_key is not None:
                     self.ike_keys.append((event.initiator_cookie, event.encryption_key))
-                parameters = eventlog.main_mode_parameters(
-                    ENCRYPTION_WORDS[event.offer.encryption], HASH_WORDS[event.offer.hash], event.lifetime_seconds
-                )
-                self._audit(
-                    541, eventlog.main_mode_established(_peer(event.remote), self._hosts(event.remote), parameters), now
-                )
+                self._reports.main_mode(event)
             case QuickModeAnswered():
                 self._answered[event.inbound_spi] = install_inbound(
                     self.driver, event, self._idle_seconds, initiator=False
                 )
             case QuickModeEstablished():
-                self._install(event)
+                self._established(now, event)
             case NegotiationFailed():
-                self._failed(now, event)
+                self._failed(event)
             case ChildDeleted():
-                self._remove(now, event)
+                self._deleted(event)
             case MainModeDeleted():
-                self._audit(543, eventlog.main_mode_ended(self._hosts(event.remote)), now)
+                self._reports.main_mode_ended(event)
             case SoftAssociation():
-                # Never asked for: soft SAs need clear-text entries in the driver.
-                raise AssertionError("soft association without a request for one")
+                if self._view is not None:
+                    self._soft.install(event, self._view, self._idle_seconds)
 
-    def _install(self, event: QuickModeEstablished) -> None:
+    def _established(self, now: float, event: QuickModeEstablished) -> None:
+        # The peer speaks IKE.
+        self._soft.remove(now, event.remote)
+        answered = self._answered.pop(event.inbound_spi, None)
+        if self._view is None or event.reference not in self._view.filters:
+            delete(self.driver, answered or ())
+            self._give_up(event.selectors, event.answers)
+            self._engine.delete_child(now, event.inbound_spi)
+            return
         for old in self._pairs.values():
             if old.event.selectors == event.selectors and old.event.remote == event.remote and not old.replaced:
                 old.retire(self.driver, event.time)
-        self._pairs[event.inbound_spi] = install(
-            self.driver, event, self._answered.pop(event.inbound_spi, None), self._idle_seconds
-        )
+        self._pairs[event.inbound_spi] = install(self.driver, event, answered, self._idle_seconds)
         if self._key_log:
             self.keys.extend(key_records(event))
-        suite = suite_of(event.offer)
-        parameters = eventlog.quick_mode_parameters(
-            suite.cipher.confidentiality.text,
-            suite.integrity_text,
-            "",
-            event.encapsulation is Encapsulation.TUNNEL,
-            event.inbound_spi,
-            event.outbound_spi,
-            event.lifetime_seconds,
-            event.lifetime_kilobytes,
-        )
-        strings = eventlog.quick_mode_established(_peer(event.remote), _lines(event.selectors), parameters)
-        self._audit(541, strings, event.time)
+        self._reports.quick_mode(event)
 
-    def _failed(self, now: float, event: NegotiationFailed) -> None:
-        selectors = event.selectors
+    def _failed(self, event: NegotiationFailed) -> None:
         if event.inbound_spi in self._answered:
-            self.driver.delete_sa(self._answered.pop(event.inbound_spi))
-        for reference in event.answers:
-            if selectors:
-                self.driver.acquire_failed(
-                    reference, selectors.source.network_address, selectors.destination.network_address
-                )
-        lines = _lines(selectors) if selectors else self._hosts(event.remote)
-        if event.reason is FailureReason.CREDENTIALS_UNACCEPTABLE:
-            self._audit(545, eventlog.authentication_failed(_peer(event.remote), lines), now)
-        elif event.details is not None:
-            strings = eventlog.invalid_proposal(
-                event.mode.value, lines, event.details.attribute, event.details.expected, event.details.received
+            delete(self.driver, self._answered.pop(event.inbound_spi))
+        if event.selectors:
+            self._give_up(event.selectors, event.answers)
+        self._reports.failed(event)
+
+    def _give_up(self, selectors: TrafficSelector, references: tuple[int, ...]) -> None:
+        """What waits for these filters is dropped."""
+        for reference in references:
+            self.driver.acquire_failed(
+                reference, selectors.source.network_address, selectors.destination.network_address
             )
-            self._audit(546, strings, now)
-        else:
-            failed_at_me = event.failure_point is FailurePoint.ME
-            self._audit(547, eventlog.negotiation_failed(event.mode.value, lines, failed_at_me, event.reason), now)
 
-    def _remove(self, now: float, event: ChildDeleted) -> None:
+    def _deleted(self, event: ChildDeleted) -> None:
         pair = self._pairs.pop(event.inbound_spi, None)
-        if pair is None:
-            return
-        self.driver.delete_sa(pair.inbound)
-        self.driver.delete_sa(pair.outbound)
-        self._audit(542, eventlog.quick_mode_ended(_lines(event.selectors), event.inbound_spi, event.outbound_spi), now)
-
-    # Event logs
-
-    def _report(self, events: Sequence[AgentEvent]) -> None:
-        for event in events:
-            self.log.report(event.time, "PolicyAgent", event.event_id, event.strings)
-
-    def _audit(self, number: int, strings: Sequence[str], now: float) -> None:
-        self.log.report(now, "Security", number, tuple(strings))
-
-    def _hosts(self, remote: str) -> str:
-        return eventlog.filter_lines(IPv4Network(self.address), IPv4Network(remote), 0, 0, 0)
+        if pair is not None:
+            delete(self.driver, pair.inbound)
+            delete(self.driver, pair.outbound)
+            self._reports.quick_mode_ended(event)
 
     # What the tools see
 
@@ -325,6 +400,8 @@ class Computer:
         values = {key: driver.pop(key) for _, key in IPSEC_STATISTICS}
         isakmp = {re.sub(r"[ -]", "_", name.lower()): count for name, count in engine.items()}
         values |= {key: isakmp.pop(key) for _, key in OAKLEY_STATISTICS}
+        # The driver's are those that exist, the article's those that were negotiated.
+        values["active_soft_associations"] = driver.pop("soft_associations")
         values |= driver
         values |= {f"ike_{name}": count for name, count in isakmp.items()}
         for direction in ("out", "in"):
@@ -334,38 +411,36 @@ class Computer:
         return values
 
     def associations(self) -> list[Association]:
-        """The SAs of the driver as IP Security Monitor lists them, outbound before inbound."""
-        times = {handle: pair.event.time for pair in self._pairs.values() for handle in (pair.outbound, pair.inbound)}
-        policy = self.agent.active.policy if self.agent.active else None
-        names = {number: item.name for number, item in enumerate(self._filters())}
-        return [
-            association(sa, policy.name if policy else "", names.get(sa.filter, ""), times.get(sa.handle))
-            for sa in sorted(self.driver.sas(), key=lambda sa: (sa.direction != "out", sa.handle))
-            if sa.handle not in self._answered.values()
-        ]
-
-    def _filters(self) -> tuple[DriverFilter, ...]:
-        return self.agent.active.filters if self.agent.active else ()
+        """The SAs of the driver as IP Security Monitor lists them, outbound before inbound; AH and ESP together."""
+        times = self._soft.times() | {
+            handle: pair.event.time for pair in self._pairs.values() for handle in pair.handles
+        }
+        hidden = {handle for handles in self._answered.values() for handle in handles}
+        around = {way[-1]: way[0] for pair in self._pairs.values() for way in (pair.inbound, pair.outbound)}
+        names = {number: item.name for number, item in self._view.filters.items()} if self._view else {}
+        return associations(
+            [sa for sa in self.driver.sas() if sa.handle not in hidden],
+            self._view.policy.name if self._view else "",
+            names,
+            times,
+            {inner: outer for inner, outer in around.items() if inner != outer},
+        )
 
     def snapshot(self, now: float) -> State:
         """Brings the state up to date: what a tool would see at `now`. Save it with `State.save_as`."""
         hits = dict(self.driver.filter_packets())
+        filters = self._view.filters if self._view else {}
         self.state.set_meta("time", now)
         self.state.set_meta("address", str(self.address))
         self.state.set_meta("ip_security_enabled", self._view is not None)
         self.state.save_policy(self._policy)
-        self.state.save_filters([(item, hits.get(number, 0)) for number, item in enumerate(self._filters())])
+        self.state.save_filters([(item, hits.get(number, 0)) for number, item in filters.items()])
         self.state.save_counters(self.counters())
         self.state.save_associations(self.associations())
         self.state.commit()
         return self.state
 
 
-def _peer(remote: str) -> str:
-    return eventlog.preshared_key_identity(remote)
-
-
-def _lines(selectors: TrafficSelector) -> str:
-    return eventlog.filter_lines(
-        selectors.source, selectors.destination, selectors.protocol, selectors.source_port, selectors.destination_port
-    )
+def _check_strength(profile: Profile, high_encryption: bool) -> None:
+    if profile.every_algorithm and not high_encryption:
+        raise PolicyError(f"high_encryption: false is not of the profile {profile.name}; accepted: windows-2000")

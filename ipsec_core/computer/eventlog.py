@@ -121,6 +121,11 @@ MESSAGES: Mapping[tuple[str, int], Message] = {
     ("PolicyAgent", 284): Message(
         "System", "Error", "The Policy Agent cannot contact Active Directory for the domain {0}."
     ),
+    ("Oakley", 507): Message(
+        "Application",
+        "Information",
+        "IKE found no Kerberos credentials of this computer. It goes on without Kerberos authentication.",
+    ),
     ("Oakley", 541): Message(
         "Application",
         "Warning",

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ipsec_core.computer.state import Association
 from ipsec_core.computer.suites import security
 from ipsec_core.driver import Network, SaInfo
 
 
-def association(sa: SaInfo, policy_name: str, filter_name: str, established: float | None) -> Association:
-    """One line of IP Security Monitor. What an SA leaves open (a soft one most of it) is "Any"."""
+def associations(
+    sas: Sequence[SaInfo],
+    policy_name: str,
+    filters: Mapping[int, str],
+    times: Mapping[int, float],
+    around: Mapping[int, int],
+) -> list[Association]:
+    """The lines of IP Security Monitor, outbound before inbound.
+
+    `filters`: their names by number; `times`: when a handle's SA was made; `around`: the outer SA's handle by that of
+    the inner one, both of which are one line.
+    """
+    by_handle = {sa.handle: sa for sa in sas}
+    outer = set(around.values())
+    return [
+        _association(sa, by_handle.get(around.get(sa.handle, 0)), policy_name, filters, times.get(sa.handle))
+        for sa in sorted(sas, key=lambda sa: (sa.direction != "out", sa.handle))
+        if sa.handle not in outer
+    ]
+
+
+def _association(
+    sa: SaInfo, outer: SaInfo | None, policy_name: str, filters: Mapping[int, str], established: float | None
+) -> Association:
+    """What an SA leaves open (a soft one most of it) is "Any"."""
     outbound = sa.direction == "out"
     end, inside = (sa.destination, sa.inner_destination) if outbound else (sa.source, sa.inner_source)
     return Association(
         policy_name=policy_name,
-        security=security(sa),
-        filter_name=filter_name,
+        security=security(sa, outer),
+        filter_name=filters.get(sa.filter, ""),
         source_address=_address(sa.inner_source),
         destination_address=_address(sa.inner_destination),
         protocol=sa.inner_protocol,
@@ -22,7 +47,7 @@ def association(sa: SaInfo, policy_name: str, filter_name: str, established: flo
         destination_port=sa.destination_port,
         tunnel_endpoint=str(sa.destination) if sa.mode == "tunnel" and sa.destination else None,
         direction="outbound" if outbound else "inbound",
-        spi=sa.spi,
+        spi=(outer or sa).spi,
         peer=str(end) if end else _address(inside),
         bytes=sa.bytes,
         packets=sa.packets,

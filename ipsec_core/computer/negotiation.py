@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from ipsec_core.computer.suites import Profile, accepted, available, check_profile, suite_for
-from ipsec_core.driver import Upcall
+from ipsec_core.computer.credentials import Credentials, main_mode_methods
+from ipsec_core.computer.profiles import Profile, check_profile
+from ipsec_core.computer.strength import exported_exchanges, exported_methods
+from ipsec_core.computer.suites import available, suite_for
+from ipsec_core.driver import Action, Filter, Upcall
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import (
     Acquire,
+    AuthMethod,
     Encapsulation,
     Encryption,
     Group,
@@ -23,102 +28,190 @@ from ipsec_core.ike import (
 )
 from ipsec_core.policy.compile import DriverFilter
 from ipsec_core.policy.model import (
-    AuthenticationKind,
     Confidentiality,
     FilterActionKind,
+    FilterList,
     Integrity,
     KeyExchangeMethod,
     Policy,
     Rule,
+    SecurityMethod,
 )
 
-_ENCRYPTION = {Confidentiality.DES: Encryption.DES_CBC, Confidentiality.TRIPLE_DES: Encryption.TRIPLE_DES_CBC}
-_HASH = {Integrity.MD5: Hash.MD5, Integrity.SHA1: Hash.SHA1}
-ENCRYPTION_WORDS = {number: item.text for item, number in _ENCRYPTION.items()}
-HASH_WORDS = {number: item.text for item, number in _HASH.items()}
+_ENCRYPTION = {
+    Confidentiality.DES: (Encryption.DES_CBC, 0),
+    Confidentiality.TRIPLE_DES: (Encryption.TRIPLE_DES_CBC, 0),
+    Confidentiality.AES_128_CBC: (Encryption.AES_CBC, 128),
+    Confidentiality.AES_192_CBC: (Encryption.AES_CBC, 192),
+    Confidentiality.AES_256_CBC: (Encryption.AES_CBC, 256),
+}
+_HASH = {
+    Integrity.MD5: Hash.MD5,
+    Integrity.SHA1: Hash.SHA1,
+    Integrity.SHA256: Hash.SHA256,
+    Integrity.SHA384: Hash.SHA384,
+    Integrity.SHA512: Hash.SHA512,
+}
+_ENCRYPTION_WORDS = {number: item.text.removesuffix("-CBC") for item, number in _ENCRYPTION.items()}
+_HASH_WORDS = {number: item.text for item, number in _HASH.items()}
+_NO_ID = uuid.UUID(int=0)
+_NO_LIST = FilterList("", "", ())
+_ACTIONS = {
+    "permit": Action.PERMIT,
+    "block": Action.BLOCK,
+    "negotiate": Action.NEGOTIATE,
+    "passthrough": Action.PASSTHROUGH,
+}
 
 
-def _quick_mode_offers(rule: Rule) -> tuple[QuickModeOffer, ...]:
-    mode = Encapsulation.TRANSPORT if rule.tunnel_endpoint is None else Encapsulation.TUNNEL
-    offers = []
-    for method in rule.filter_action.methods:
+def main_mode_words(offer: MainModeOffer) -> tuple[str, str]:
+    """Encryption and hash of a Main Mode SA in the policy's words."""
+    return _ENCRYPTION_WORDS[offer.encryption, offer.key_bits], _HASH_WORDS[offer.hash]
+
+
+def _quick_mode_offers(
+    rule: Rule, methods: Iterable[SecurityMethod], pfs_group: Group | None
+) -> Iterator[QuickModeOffer]:
+    for method in methods:
         suite = suite_for(method)
-        if suite is None or not available(suite):
-            continue
-        offers.append(
-            QuickModeOffer(
-                suite.cipher.transform,
+        if suite is not None and available(suite):
+            yield QuickModeOffer(
+                suite.cipher.transform if suite.cipher else None,
                 suite.mac.esp if suite.mac else None,
-                mode,
-                key_bits=suite.cipher.key_bits,
+                Encapsulation.TRANSPORT if rule.tunnel_endpoint is None else Encapsulation.TUNNEL,
+                key_bits=suite.cipher.key_bits if suite.cipher else 0,
                 lifetime_seconds=method.lifetime_seconds,
                 lifetime_kilobytes=method.lifetime_kilobytes,
+                pfs_group=pfs_group,
+                ah=suite.ah.ah if suite.ah else None,
             )
+
+
+def _main_mode_offers(
+    policy: Policy, methods: Iterable[KeyExchangeMethod], authentication: Iterable[AuthMethod]
+) -> tuple[MainModeOffer, ...]:
+    """A transform for each way to authenticate under each method, as the Windows family sends them."""
+    return tuple(
+        MainModeOffer(
+            _ENCRYPTION[method.encryption][0],
+            _HASH[method.integrity],
+            Group(int(method.group)),
+            auth,
+            lifetime_seconds=policy.key_exchange.lifetime_of(method),
+            key_bits=_ENCRYPTION[method.encryption][1],
         )
-    return tuple(offers)
-
-
-def _main_mode_offer(policy: Policy, method: KeyExchangeMethod) -> MainModeOffer:
-    return MainModeOffer(
-        _ENCRYPTION[method.encryption],
-        _HASH[method.integrity],
-        Group(int(method.group)),
-        lifetime_seconds=policy.key_exchange.lifetime_of(method),
+        for method in methods
+        for auth in authentication
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What makes a filter the one that it was, when the policy changes: SAs under it may live on."""
+
+    filter: DriverFilter
+    rule: Rule
 
 
 class PolicyView:
     """A computer's active policy as its IKE engine sees it (the protocol `ike.IkePolicy`).
 
-    `references` numbers the driver filters; the number names a filter towards the driver and the engine. Raises
-    PolicyError when the policy offers what the computer's profile does not have, or a rule negotiates but none of its
-    security methods or authentication methods can be carried out here.
+    `filters` are those of the driver by number, in order; the number names a filter towards the driver and the engine.
+    A filter that was the same in the view `before`, with the same filter action and authentication, keeps its number.
+    With `high_encryption` False 3DES becomes DES. Raises PolicyError when the policy offers what the computer's profile
+    does not have, or a rule negotiates but none of its security or authentication methods can be carried out here.
     """
 
-    def __init__(self, policy: Policy, filters: tuple[DriverFilter, ...], profile: Profile) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        filters: tuple[DriverFilter, ...],
+        profile: Profile,
+        credentials: Credentials,
+        *,
+        high_encryption: bool = True,
+        before: PolicyView | None = None,
+    ) -> None:
         check_profile(policy, profile)
         self.policy = policy
-        self.filters = filters
-        self._main_mode_offers = tuple(_main_mode_offer(policy, method) for method in policy.key_exchange.methods)
+        self._numbers: dict[_Key, int] = {}
+        self._next: int = before._next if before else 0
+        self.filters = {self._number(item, before): item for item in filters}
+        exchanges = policy.key_exchange.methods
+        allowed = exchanges if high_encryption else exported_exchanges(exchanges)
         self._offers: dict[int, tuple[QuickModeOffer, ...]] = {}
-        self._keys: dict[int, bytes] = {}
+        self._main_modes: dict[int, MainModePolicy] = {}
+        self._weakened: dict[int, bool] = {}
+        self.weak_key_exchange = allowed != exchanges
         for number, rule in enumerate(policy.rules):
             if not rule.active or rule.filter_action.action is not FilterActionKind.NEGOTIATE:
                 continue
             where = f"policy {policy.name!r}, rule {rule.name!r}"
-            offers = _quick_mode_offers(rule)
-            if not offers:
-                methods = ", ".join(str(method) for method in rule.filter_action.methods)
+            methods = rule.filter_action.methods
+            usable = methods if high_encryption else exported_methods(methods)
+            self._weakened[number] = usable != methods
+            # RFC 2409 5.5 has one KE payload in a Quick Mode, so one group for all of its offers.
+            chosen = (rule.filter_action.pfs_group or exchanges[0].group) if rule.filter_action.pfs else None
+            group = None if chosen is None else Group(int(chosen))
+            self._offers[number] = tuple(_quick_mode_offers(rule, usable, group))
+            if not self._offers[number]:
+                given = ", ".join(str(method) for method in methods)
                 raise PolicyError(
-                    f"{where}: no security method can be carried out ({methods}); accepted: {accepted(profile)}"
+                    f"{where}: no security method can be carried out ({given}); accepted: {profile.accepted()}"
                 )
-            group = max((offer.group for offer in self._main_mode_offers), key=int)
-            if rule.filter_action.pfs:
-                offers = tuple(replace(offer, pfs_group=group) for offer in offers)
-            self._offers[number] = offers
-            keys = [m.value for m in rule.authentication_methods if m.kind is AuthenticationKind.PRESHARED_KEY]
-            if not keys:
-                kinds = ", ".join(m.kind.name.lower() for m in rule.authentication_methods)
-                raise PolicyError(
-                    f"{where}: no authentication method can be carried out ({kinds}); accepted: preshared_key"
-                )
-            # The low byte of each character, as Windows 2000 takes the key from its Unicode text.
-            self._keys[number] = bytes(ord(character) & 0xFF for character in keys[0])
+            found = main_mode_methods(rule, credentials, where)
+            self._main_modes[number] = MainModePolicy(
+                _main_mode_offers(policy, allowed, found.methods),
+                found.preshared_key,
+                policy.key_exchange.quick_modes_per_main_mode,
+                found.certificates,
+                found.kerberos,
+            )
+
+    def _number(self, item: DriverFilter, before: PolicyView | None) -> int:
+        rule = self.policy.rules[item.rule]
+        # Names, order and weight are nothing to an SA.
+        key = _Key(
+            replace(item, filter_id=_NO_ID, policy_id=_NO_ID, name="", weight=0, rule=0),
+            replace(rule, name="", filter_list=_NO_LIST, filter_action=replace(rule.filter_action, name="")),
+        )
+        number = before._numbers.get(key) if before else None
+        if number is None:
+            number, self._next = self._next, self._next + 1
+        self._numbers[key] = number
+        return number
+
+    # What the driver is given
+
+    def driver_filters(self) -> Iterator[Filter]:
+        for reference, item in self.filters.items():
+            outbound = item.direction == "outbound"
+            yield Filter(
+                reference,
+                "out" if outbound else "in",
+                _ACTIONS[item.action],
+                item.source,
+                item.destination,
+                item.protocol,
+                item.source_port,
+                item.destination_port,
+                item.tunnel_endpoint if outbound else None,
+            )
+
+    # What the engine asks
 
     def main_mode(self, local: str, remote: str) -> MainModePolicy | None:
         """Of the first rule that negotiates with the peer."""
         peer = IPv4Address(remote)
         for item in self._negotiating():
             if item.tunnel_endpoint == peer if item.tunnel_endpoint else peer in item.destination:
-                return MainModePolicy(
-                    self._main_mode_offers, self._keys[item.rule], self.policy.key_exchange.quick_modes_per_main_mode
-                )
+                return self._main_modes[item.rule]
         return None
 
     def quick_mode(self, local: str, remote: str, selectors: TrafficSelector) -> QuickModePolicy | None:
         """Of the most specific outbound filter that contains the selectors (as seen from here)."""
         peer = IPv4Address(remote)
-        for reference, item in enumerate(self.filters):
+        for reference, item in self.filters.items():
             if item.action != "negotiate" or item.direction != "outbound" or not _contains(item, selectors):
                 continue
             if item.tunnel_endpoint is None:
@@ -131,6 +224,8 @@ class PolicyView:
             return QuickModePolicy(self._offers[item.rule], reference)
         return None
 
+    # What the computer asks
+
     def acquire(self, upcall: Upcall) -> Acquire:
         """What to ask the engine for, given a packet that waits."""
         item = self.filters[upcall.filter]
@@ -139,16 +234,31 @@ class PolicyView:
         else:
             source, destination = item.source, item.destination
         selectors = TrafficSelector(source, destination, item.protocol, item.source_port, item.destination_port)
-        return Acquire(str(upcall.peer), selectors, self._offers[item.rule], upcall.filter)
-
-    def rule_of(self, reference: int) -> Rule:
-        return self.policy.rules[self.filters[reference].rule]
+        soft = self.policy.rules[item.rule].filter_action.allow_unsecured
+        return Acquire(str(upcall.peer), selectors, self._offers[item.rule], upcall.filter, soft)
 
     def offers_of(self, reference: int) -> tuple[QuickModeOffer, ...]:
         return self._offers[self.filters[reference].rule]
 
+    def weak_methods(self, reference: int) -> bool:
+        """Whether the security methods of a filter's rule were weakened to export strength."""
+        return self._weakened[self.filters[reference].rule]
+
+    def inbound_filter(self, selectors: TrafficSelector) -> int | None:
+        """The first inbound filter for packets with these selectors that lets no clear text in, or any."""
+        for reference, item in self.filters.items():
+            if item.direction == "inbound" and _contains(item, selectors):
+                return reference if item.action in ("negotiate", "passthrough") else None
+        return None
+
+    def same_key_exchange(self, other: PolicyView) -> bool:
+        """Whether Main Mode would be done in the same way under the other policy."""
+        return self.policy.key_exchange == other.policy.key_exchange and {
+            rule.authentication_methods for rule in self.policy.rules
+        } == {rule.authentication_methods for rule in other.policy.rules}
+
     def _negotiating(self) -> Iterable[DriverFilter]:
-        return (item for item in self.filters if item.action == "negotiate" and item.direction == "outbound")
+        return (item for item in self.filters.values() if item.action == "negotiate" and item.direction == "outbound")
 
 
 def _contains(item: DriverFilter, selectors: TrafficSelector) -> bool:

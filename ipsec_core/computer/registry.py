@@ -99,6 +99,8 @@ KNOWN_VALUES = (
     _dword(POLICY_AGENT_KEY, "Debug", 0, 1, restart="service"),
     KnownValue(POLICY_AGENT_KEY, "Log", RegistryType.REG_SZ, "ipsecpa.log", 0, 0, "file name", "service", "KB 257225"),
     _dword(OAKLEY_KEY, "EnableLogging", 0, 1, restart="service"),
+    _dword(OAKLEY_KEY, "EnableDOSProtect", 0, 1, restart="service", source="[MS-IKEE] appendix A, note 29"),
+    _dword(OAKLEY_KEY, "StrongCrlCheck", 0, 2, restart="service", source="Windows Server 2003"),
 )
 
 _BY_NAME = {item.name.casefold(): item for item in KNOWN_VALUES}

@@ -1,7 +1,8 @@
 """The state directory of one computer: what the tools open after (or the agent keeps during) a run.
 
-A directory with one SQLite file, `state.sqlite`. When the writer has closed it, the write-ahead log is folded in and
-the one file can be copied and read anywhere. A `State` may also live in memory and be written out once, at the end.
+A directory with one SQLite file, `state.sqlite`, and text files for people (`oakley.log`). When the writer has closed
+it, the write-ahead log is folded in and the one file can be copied and read anywhere. A `State` may also live in memory
+and be written out once, at the end.
 
 Schema, version 1 (`PRAGMA user_version`; `PRAGMA application_id` tells that it is a state file at all)
 
@@ -99,10 +100,12 @@ CREATE TABLE policy (table_json TEXT NOT NULL);
 class State:
     """One computer's state. Close it, or use it in a `with` statement."""
 
-    def __init__(self, connection: sqlite3.Connection, readonly: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection, readonly: bool, path: Path | None = None) -> None:
         """Use `memory`, `create` or `open`."""
         self._connection = connection
         self._readonly = readonly
+        self._path = path
+        self._lines: dict[str, list[str]] = {}  # of text files, not written yet
         self._closed = False
         self.registry = Registry(connection)
 
@@ -141,7 +144,7 @@ class State:
                 raise
         except sqlite3.Error as error:
             raise StateError(f"{file}: damaged or unreadable ({error})") from None
-        return cls(connection, readonly)
+        return cls(connection, readonly, path)
 
     def save_as(self, path: Path) -> None:
         """Write a copy as a new state directory; nothing is left behind when that fails."""
@@ -157,6 +160,7 @@ class State:
                     self._connection.backup(copy)
                 finally:
                     copy.close()
+                self._write_lines(partial)
                 partial.rename(path)
             except BaseException:
                 shutil.rmtree(partial)
@@ -167,6 +171,12 @@ class State:
     def commit(self) -> None:
         """Make what was written visible to readers of the directory."""
         self._connection.commit()
+        if self._path is not None:
+            try:
+                self._write_lines(self._path)
+            except OSError as error:
+                raise StateError(f"{self._path}: cannot be written ({error})") from None
+            self._lines.clear()
 
     def close(self) -> None:
         """Commit, fold the write-ahead log into the one file, and close; a second time does nothing."""
@@ -174,7 +184,7 @@ class State:
             return
         self._closed = True
         if not self._readonly:
-            self._connection.commit()
+            self.commit()
             # Refused while somebody reads; the reader's close then folds the log in.
             with contextlib.suppress(sqlite3.OperationalError):
                 self._connection.execute("PRAGMA journal_mode = DELETE")
@@ -187,6 +197,27 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # -- text files --
+
+    def add_line(self, file: str, text: str) -> None:
+        """A line at the end of a text file of the directory; it is there after the next `commit` or `save_as`."""
+        self._lines.setdefault(file, []).append(text)
+
+    def begin_file(self, file: str) -> None:
+        """A text file starts anew; what it held before is in one with the ending .sav, as Windows does it."""
+        if self._path is None:
+            if file in self._lines:
+                self._lines[f"{file}.sav"] = self._lines.pop(file)
+            return
+        self.commit()
+        with contextlib.suppress(FileNotFoundError):
+            (self._path / file).replace(self._path / f"{file}.sav")
+
+    def _write_lines(self, folder: Path) -> None:
+        for file, lines in self._lines.items():
+            with (folder / file).open("a", encoding="utf-8") as out:
+                out.writelines(f"{text}\n" for text in lines)
 
     # -- parts --
 

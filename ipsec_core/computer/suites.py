@@ -1,19 +1,12 @@
-"""ESP algorithms in the words of policy, IKE, driver and Wireshark, and which of them a computer takes."""
+"""AH and ESP algorithms in the words of policy, IKE, driver and Wireshark."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from ipsec_core.driver import SaInfo, algorithms
-from ipsec_core.errors import PolicyError
 from ipsec_core.ike import AhTransform, AuthAlgorithm, EspTransform, QuickModeOffer
-from ipsec_core.policy.model import Confidentiality, Integrity, Policy, SecurityMethod
-
-Profile = Literal["windows-2000", "modern"]
-"""Which algorithms a computer offers and accepts: those of Windows 2000, or all that the driver's back ends can."""
-
-PROFILES: tuple[Profile, ...] = get_args(Profile)
+from ipsec_core.policy.model import Confidentiality, Integrity, SecurityMethod
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +33,15 @@ class Mac:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What one ESP SA does; `mac` is None for ciphers that authenticate by themselves."""
+    """What the SAs of one direction do: ESP with `cipher` and `mac` (None: no HMAC), `ah` around it, or one of both."""
 
-    cipher: Cipher
-    mac: Mac | None
+    cipher: Cipher | None
+    mac: Mac | None = None
+    ah: Mac | None = None
 
     @property
     def driver_integrity(self) -> str:
+        """That of ESP."""
         return self.mac.driver if self.mac else "none"
 
     @property
@@ -54,9 +49,13 @@ class Suite:
         return self.mac.wireshark if self.mac else "NULL"
 
     @property
-    def integrity_text(self) -> str:
-        """The policy's word for the HMAC, empty for none."""
-        return self.mac.integrity.text if self.mac else ""
+    def texts(self) -> tuple[str, str, str]:
+        """The policy's words for encryption, ESP's HMAC and AH's, empty for none."""
+        return (
+            self.cipher.confidentiality.text if self.cipher else "",
+            self.mac.integrity.text if self.mac else "",
+            self.ah.integrity.text if self.ah else "",
+        )
 
 
 def _aes(mode: str, transform: EspTransform, wireshark: str) -> tuple[Cipher, ...]:
@@ -103,7 +102,9 @@ MACS = (
 _CIPHER = {item.confidentiality: item for item in CIPHERS}
 _MAC = {item.integrity: item for item in MACS}
 _CIPHER_OF_OFFER = {(item.transform, item.key_bits): item for item in CIPHERS}
-_MAC_OF_OFFER = {item.esp: item for item in MACS}
+_MAC_OF_ESP = {item.esp: item for item in MACS}
+_MAC_OF_AH = {item.ah: item for item in MACS}
+_COMBINED = {item.driver for item in CIPHERS if item.confidentiality.combined} | {"ChaCha20-Poly1305"}
 _WORDS = {item.driver: item.confidentiality.text for item in CIPHERS} | {
     item.driver: item.integrity.text for item in MACS
 }
@@ -111,67 +112,39 @@ _WORDS = {item.driver: item.confidentiality.text for item in CIPHERS} | {
 
 def suite_of(offer: QuickModeOffer) -> Suite:
     """The suite that a Quick Mode has chosen."""
-    mac = None if offer.integrity is None else _MAC_OF_OFFER[offer.integrity]
-    return Suite(_CIPHER_OF_OFFER[offer.transform, offer.key_bits], mac)
+    return Suite(
+        None if offer.transform is None else _CIPHER_OF_OFFER[offer.transform, offer.key_bits],
+        None if offer.integrity is None else _MAC_OF_ESP[offer.integrity],
+        None if offer.ah is None else _MAC_OF_AH[offer.ah],
+    )
 
 
 def suite_for(method: SecurityMethod) -> Suite | None:
-    """The suite of a security method; None when it cannot be negotiated here (AH, ESP without integrity)."""
-    if method.ah or method.confidentiality is None:
+    """The suite of a security method; None for ESP that nothing authenticates, which is not negotiated here."""
+    confidentiality = method.confidentiality
+    if confidentiality and method.integrity is None and not confidentiality.combined and method.ah is None:
         return None
-    if method.integrity is None and not method.confidentiality.combined:
-        return None
-    return Suite(_CIPHER[method.confidentiality], None if method.integrity is None else _MAC[method.integrity])
+    return Suite(
+        None if confidentiality is None else _CIPHER[confidentiality],
+        None if method.integrity is None else _MAC[method.integrity],
+        None if method.ah is None else _MAC[method.ah],
+    )
 
 
 def available(suite: Suite) -> bool:
     """Whether the driver's back ends have the algorithms on this machine."""
     names = {item.name for item in algorithms() if item.backends}
-    return {suite.cipher.driver, suite.driver_integrity} <= names
+    return {part.driver for part in (suite.cipher, suite.mac, suite.ah) if part} <= names
 
 
-def accepted(profile: Profile) -> str:
-    """The security methods that can be negotiated, for messages."""
-    known = [item for item in Confidentiality if profile == "modern" or item.windows_2000]
-    hmacs = [item.text for item in Integrity if profile == "modern" or item.windows_2000]
-    text = f"ESP[{'|'.join(item.text for item in known if not item.combined)},{'|'.join(hmacs)}]"
-    combined = [item.text for item in known if item.combined]
-    return f"{text}, ESP[{'|'.join(combined)}]" if combined else text
-
-
-def profile_of(name: str) -> Profile:
-    """The profile of that name, or PolicyError."""
-    for profile in PROFILES:
-        if name == profile:
-            return profile
-    raise PolicyError(f"profile: {name!r} is not known; accepted: {', '.join(PROFILES)}")
-
-
-def check_profile(policy: Policy, profile: Profile) -> None:
-    """PolicyError when the policy offers what the profile does not have."""
-    if profile == "modern":
-        return
-    refused = f"is not of the profile {profile}; accepted:"
-    for exchange in policy.key_exchange.methods:
-        if not exchange.windows_2000:
-            raise PolicyError(
-                f"policy {policy.name!r}: key exchange method {exchange} {refused} groups 1, 2, or profile modern"
-            )
-    for rule in policy.rules:
-        for method in rule.filter_action.methods if rule.active else ():
-            if not method.windows_2000:
-                raise PolicyError(
-                    f"policy {policy.name!r}, rule {rule.name!r}: security method {method} {refused} "
-                    f"{accepted(profile)}, or profile modern"
-                )
-
-
-def security(sa: SaInfo) -> str:
-    """An SA in the words of a policy, as IP Security Monitor shows it: "None" for a soft one (KB 257225)."""
+def security(sa: SaInfo, outer: SaInfo | None = None) -> str:
+    """An SA (and the one around it) in the words of a policy: "None" for a soft one (KB 257225)."""
+    if outer is not None:
+        return f"{security(outer)}+{security(sa)}"
     if sa.protocol == "none":
         return "None"
-    integrity = _WORDS.get(sa.integrity, sa.integrity)
+    integrity = "NONE" if sa.integrity == "none" else _WORDS.get(sa.integrity, sa.integrity)
     if sa.protocol == "ah":
         return f"AH[{integrity}]"
-    parts = [_WORDS.get(sa.encryption, sa.encryption)]
-    return f"ESP[{','.join(parts if sa.integrity == 'none' else [*parts, integrity])}]"
+    encryption = _WORDS.get(sa.encryption, sa.encryption)
+    return f"ESP[{encryption}{'' if sa.encryption in _COMBINED else ',' + integrity}]"

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 UDP = 17
-IKE_PORT = 500
+
+
+class Datagram(NamedTuple):
+    """What a UDP packet carries, and between which ports; `source` is its sender."""
+
+    source: IPv4Address
+    source_port: int
+    destination_port: int
+    data: bytes
 
 
 def _checksum(data: bytes) -> int:
@@ -37,17 +46,17 @@ def build(
     return header[:10] + struct.pack("!H", _checksum(header)) + header[12:] + udp
 
 
-def parse(packet: bytes) -> tuple[IPv4Address, int, bytes] | None:
-    """Source address, source port and data of an IPv4/UDP packet; None when it is none or its checksum is wrong."""
+def parse(packet: bytes) -> Datagram | None:
+    """The datagram in an IPv4/UDP packet; None when there is none or its checksum is wrong."""
     if len(packet) < 28 or packet[0] >> 4 != 4 or packet[9] != UDP:
         return None
     header = (packet[0] & 15) * 4
     if len(packet) < header + 8:
         return None
-    port, _, length, checksum = struct.unpack_from("!HHHH", packet, header)
+    source_port, destination_port, length, checksum = struct.unpack_from("!HHHH", packet, header)
     if length < 8 or header + length > len(packet):
         return None
     datagram = packet[header : header + length]
     if checksum and _checksum(packet[12:20] + struct.pack("!BBH", 0, UDP, length) + datagram):
         return None
-    return IPv4Address(packet[12:16]), port, datagram[8:]
+    return Datagram(IPv4Address(packet[12:16]), source_port, destination_port, datagram[8:])

@@ -496,7 +496,7 @@ cdef int _check_integrity(_c.ipc_sa_config *c, object sa, bint use) except -1:
         raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.protocol} {sa.encryption}; accepted: "
                           + (", ".join(fitting) or "no integrity with this encryption")
                           + (" (or none with allow_unauthenticated)" if bare and sa.protocol == "esp" else ""))
-    if bare and use:
+    if bare and use and not sa.outer:
         warnings.warn(f"SA 0x{sa.spi:08x}: ESP {sa.encryption} without integrity; anybody can forge its packets", SecurityWarning,
                       stacklevel=3)
     return 0

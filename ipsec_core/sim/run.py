@@ -102,6 +102,7 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
             computer.address,
             computer.policy,
             profile=computer.profile,
+            high_encryption=computer.high_encryption,
             audit=computer.audit,
             registry=computer.registry,
             hold_packets=computer.hold_packets,

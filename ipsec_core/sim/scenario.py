@@ -9,7 +9,8 @@ traffic = "office.pcap"             # or a table, see Traffic
 [computers.ALICE]
 address = "10.0.0.1"
 policy = "Lab"                      # name of a policy below
-profile = "windows-2000"            # or "modern": algorithms that Windows 2000 does not have
+profile = "windows-2000"            # or "windows-2000-update": NAT-T; "modern": algorithms of today as well
+high_encryption = true              # false: export strength, DES at most
 audit = { logon_events = ["success", "failure"] }
 registry = { CacheSize = 128 }
 
@@ -32,9 +33,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipsec_core.computer.audit import AuditPolicy
+from ipsec_core.computer.profiles import PROFILES, check_profile, profile_of
 from ipsec_core.computer.registry import known_value
 from ipsec_core.computer.state import State
-from ipsec_core.computer.suites import PROFILES, check_profile, profile_of
 from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
@@ -58,6 +59,7 @@ class ComputerScenario:
     audit: AuditPolicy
     registry: dict[str, object]
     hold_packets: int
+    high_encryption: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,13 @@ class _Table:
             raise ScenarioError(
                 f"{self.at(key)}: {value} is out of range; accepted: {low} to {high}{unit and ' ' + unit}"
             )
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        self._known.append(key)
+        value = self.values.pop(key, default)
+        if not isinstance(value, bool):
+            raise ScenarioError(f"{self.at(key)}: {_given(value)} is not true or false")
         return value
 
     def choice(self, key: str, default: str, accepted: tuple[str, ...]) -> str:
@@ -234,7 +243,7 @@ def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> Compu
         policy = policies[wanted]
     else:
         table.take("policy", str, "")
-    profile = profile_of(table.choice("profile", "windows-2000", PROFILES))
+    profile = profile_of(table.choice("profile", "windows-2000", tuple(PROFILES)))
     if policy is not None:
         try:
             check_profile(policy, profile)
@@ -244,8 +253,11 @@ def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> Compu
     registry = table.take("registry", dict, {})
     _check_registry(registry, table.at("registry"))
     hold = table.number("hold_packets", 64, 1, 4096)
+    strong = table.flag("high_encryption", True)
+    if not strong and profile.every_algorithm:
+        raise ScenarioError(f"{table.at('high_encryption')}: false is not of the profile {profile.name}")
     table.end()
-    return ComputerScenario(name, address, policy, profile, audit, registry, hold)
+    return ComputerScenario(name, address, policy, profile.name, audit, registry, hold, strong)
 
 
 def _check_registry(values: dict[str, object], where: str) -> None:

@@ -20,7 +20,9 @@ from os import PathLike
 
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
+from ipsec_core.computer.credentials import CertificateStore
 from ipsec_core.errors import ScenarioError, TrafficError
+from ipsec_core.ike import IkeOptions, Kerberos
 from ipsec_core.policy.model import Policy
 from ipsec_core.sim._world import NEVER, Capture, Trace, VirtualTime
 from ipsec_core.sim.units import parse_duration, parse_rate
@@ -77,6 +79,10 @@ class World:
         policy: Policy | None = None,
         *,
         profile: str = "windows-2000",
+        options: IkeOptions | None = None,
+        high_encryption: bool = True,
+        certificates: CertificateStore | None = None,
+        kerberos: Kerberos | None = None,
         audit: AuditPolicy | None = None,
         registry: Mapping[str, object] | None = None,
         hold_packets: int = 0,
@@ -91,6 +97,10 @@ class World:
             policy,
             seed=seed,
             profile=profile,
+            options=options,
+            high_encryption=high_encryption,
+            certificates=certificates,
+            kerberos=kerberos,
             audit=audit,
             registry=registry,
             hold_packets=hold_packets,

@@ -465,7 +465,7 @@ def test_snapshot_is_what_the_tools_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"action": {"negotiate": ["AH[SHA1]"]}}, "no security method can be carried out"),
+        ({"action": {"negotiate": ["ESP[DES,NONE]"]}}, "no security method can be carried out"),
         ({"authentication": ["kerberos"]}, "no authentication method can be carried out"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ipsec_core.computer.computer import Computer
-from ipsec_core.computer.suites import CIPHERS, MACS, PROFILES, Suite, security, suite_for, suite_of
+from ipsec_core.computer.profiles import PROFILES
+from ipsec_core.computer.suites import CIPHERS, MACS, Suite, security, suite_for, suite_of
 from ipsec_core.driver import SaInfo, algorithms
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import AhTransform, AuthAlgorithm, Encapsulation, EspTransform, QuickModeOffer
@@ -21,10 +22,12 @@ SUITES = [Suite(c, m) for c in CIPHERS for m in ((None,) if c.transform.combined
 
 
 def method_of(suite: Suite) -> SecurityMethod:
+    assert suite.cipher is not None
     return SecurityMethod(suite.cipher.confidentiality, suite.mac.integrity if suite.mac else None)
 
 
 def offer_of(suite: Suite) -> QuickModeOffer:
+    assert suite.cipher is not None
     esp = suite.mac.esp if suite.mac else None
     return QuickModeOffer(suite.cipher.transform, esp, Encapsulation.TRANSPORT, suite.cipher.key_bits)
 
@@ -71,12 +74,14 @@ def test_the_numbers_of_iana(name: str, transform: int, bits: int, attribute: in
     """Isakmp-registry: IPSEC ESP and AH transform identifiers, authentication algorithm."""
     suite = suite_for(SecurityMethod.parse(name))
     assert suite is not None
+    assert suite.cipher is not None
     assert (suite.cipher.transform, suite.cipher.key_bits) == (transform, bits)
     assert (suite.mac.esp, suite.mac.ah) == (attribute, ah) if suite.mac else attribute is ah is None
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: method_of(suite).algorithms)
 def test_policy_ike_and_driver_agree(suite: Suite) -> None:
+    assert suite.cipher is not None
     method, offer = method_of(suite), offer_of(suite)
     cipher, mac = DRIVER[suite.cipher.driver], DRIVER[suite.driver_integrity]
     assert suite_for(method) == suite_of(offer) == suite
@@ -85,9 +90,9 @@ def test_policy_ike_and_driver_agree(suite: Suite) -> None:
     assert suite.cipher.transform.combined is (cipher.icv_length > 0) is suite.cipher.confidentiality.combined
 
 
-@pytest.mark.parametrize("text", ["AH[SHA1]", "ESP[3DES,SHA1]+AH[SHA1]", "ESP[DES,NONE]"])
-def test_what_is_not_negotiated(text: str) -> None:
-    assert suite_for(SecurityMethod.parse(text)) is None
+def test_what_nothing_authenticates_is_not_negotiated() -> None:
+    assert suite_for(SecurityMethod.parse("ESP[DES,NONE]")) is None
+    assert suite_for(SecurityMethod.parse("AH[MD5]+ESP[DES,NONE]")) is not None
 
 
 # ---- profiles -------------------------------------------------------------------------------------------------------
@@ -98,14 +103,14 @@ def computer(policy: Policy, **options: Any) -> Computer:
 
 
 def test_windows_2000_is_the_default() -> None:
-    assert PROFILES == ("windows-2000", "modern")
+    assert list(PROFILES) == ["windows-2000", "windows-2000-update", "modern"]
     for options in ({}, {"profile": "windows-2000"}):
         computer(policy("ESP[3DES,SHA1]", "ESP[DES,MD5]", "ESP[NULL,MD5]"), **options).start(0.0)
         with pytest.raises(PolicyError) as raised:
             computer(policy("ESP[3DES,SHA1]", "ESP[AES-128-CBC,SHA1]"), **options).start(0.0)
         assert str(raised.value) == (
             "policy 'Lab', rule 'All': security method ESP[AES-128-CBC,SHA1]:100000k/3600s is not of the profile "
-            "windows-2000; accepted: ESP[NULL|DES|3DES,MD5|SHA1], or profile modern"
+            "windows-2000; accepted: ESP[NULL|DES|3DES,MD5|SHA1], AH[MD5|SHA1], AH+ESP, or profile modern"
         )
 
 
@@ -113,6 +118,7 @@ def test_windows_2000_is_the_default() -> None:
 def test_each_suite_in_each_profile(suite: Suite) -> None:
     made = policy(str(method_of(suite)))
     computer(made, profile="modern").start(0.0)
+    assert suite.cipher is not None
     if DRIVER[suite.cipher.driver].windows_2000 and DRIVER[suite.driver_integrity].windows_2000:
         computer(made).start(0.0)
     else:
@@ -127,7 +133,7 @@ def test_the_key_exchange_belongs_to_the_profile() -> None:
         computer(made).start(0.0)
 
 
-def test_ah_counts_for_the_profile_although_it_is_not_negotiated() -> None:
+def test_ah_counts_for_the_profile() -> None:
     computer(policy("ESP[3DES,SHA1]", "AH[SHA1]")).start(0.0)
     with pytest.raises(PolicyError, match=r"AH\[SHA256\]:100000k/3600s is not of the profile"):
         computer(policy("ESP[3DES,SHA1]", "AH[SHA256]")).start(0.0)
@@ -136,12 +142,14 @@ def test_ah_counts_for_the_profile_although_it_is_not_negotiated() -> None:
 def test_unknown_profile() -> None:
     with pytest.raises(PolicyError) as raised:
         computer(policy("ESP[3DES,SHA1]"), profile="windows-95")
-    assert str(raised.value) == "profile: 'windows-95' is not known; accepted: windows-2000, modern"
+    assert (
+        str(raised.value) == "profile: 'windows-95' is not known; accepted: windows-2000, windows-2000-update, modern"
+    )
 
 
 def test_what_a_modern_computer_could_do_is_said() -> None:
     with pytest.raises(PolicyError, match=r"accepted: ESP\[NULL\|DES\|3DES\|AES-128-CBC.*SHA512\], ESP\[AES-128-GCM\|"):
-        computer(policy("AH[SHA256]"), profile="modern").start(0.0)
+        computer(policy("ESP[DES,NONE]"), profile="modern").start(0.0)
 
 
 # ---- what the tools show --------------------------------------------------------------------------------------------
@@ -181,10 +189,13 @@ def info(**fields: Any) -> SaInfo:
 
 def test_security_of_all_suites_is_that_of_the_policy() -> None:
     for suite in SUITES:
+        assert suite.cipher is not None
         sa = info(encryption=suite.cipher.driver, integrity=suite.driver_integrity)
         assert security(sa) == method_of(suite).algorithms
     for mac in MACS:
         assert security(info(protocol="ah", integrity=mac.driver)) == f"AH[{mac.integrity.text}]"
     assert security(info(protocol="none")) == "None"
+    ah = info(protocol="ah", integrity="HMAC-SHA1-96")
+    assert security(info(encryption="DES-CBC"), ah) == "AH[SHA1]+ESP[DES,NONE]"
     assert security(info(encryption="ChaCha20-Poly1305")) == "ESP[ChaCha20-Poly1305]"
     assert security(info(integrity="AES-128-GMAC")) == "ESP[NULL,AES-128-GMAC]"

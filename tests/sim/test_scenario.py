@@ -13,7 +13,7 @@ from ipsec_core.policy.model import Confidentiality
 from ipsec_core.sim.scenario import load_scenario
 
 TOP = "name, seed, reaction, policies, computers, link, traffic"
-COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets"
+COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets, high_encryption"
 TRAFFIC_KEYS = "file, hosts, place, repeat, pause, pace"
 CATEGORIES = (
     "account_logon, account_management, directory_service_access, logon_events, "
@@ -26,7 +26,10 @@ NO_HOST = "is not the address of a host"
 NETWORK = "not an address; accepted: IPv4 host or network, such as 10.0.0.1 or 10.0.0.0/24"
 KB = "accepted: 64 to 1024 (KB)"
 ALGORITHMS = "is not an algorithm here; accepted: " + ", ".join(item.text for item in Confidentiality) + ", NONE"
-REGISTRY = "SAIdleTime, CacheSize, SAHashSize, EnableOffload, NoDefaultExempt, Debug, Log, EnableLogging"
+REGISTRY = (
+    "SAIdleTime, CacheSize, SAHashSize, EnableOffload, NoDefaultExempt, Debug, Log, EnableLogging, EnableDOSProtect, "
+    "StrongCrlCheck"
+)
 NAME = (
     "not a computer name; accepted: printable, without /, not beginning with a dot, "
     "not the name of a file of the results"
@@ -96,18 +99,18 @@ WRONG: list[tuple[Change, str]] = [
     # Profiles.
     (
         ("registry =", 'profile = "windows-95"\nregistry ='),
-        "computers.ALICE.profile: 'windows-95' is not known; accepted: windows-2000, modern",
+        "computers.ALICE.profile: 'windows-95' is not known; accepted: windows-2000, windows-2000-update, modern",
     ),
     (("registry =", "profile = 2000\nregistry ="), "computers.ALICE.profile: 2000 is not text"),
     (
         ("ESP[3DES,SHA1]", "ESP[AES-128-GCM]"),
         "computers.ALICE.policy: policy 'Lab', rule '': security method ESP[AES-128-GCM]:100000k/3600s is not of the "
-        "profile windows-2000; accepted: ESP[NULL|DES|3DES,MD5|SHA1], or profile modern",
+        "profile windows-2000; accepted: ESP[NULL|DES|3DES,MD5|SHA1], AH[MD5|SHA1], AH+ESP, or profile modern",
     ),
     (
         ("3DES-SHA1-1", "3DES-SHA1-14"),
         "computers.ALICE.policy: policy 'Lab': key exchange method 3DES-SHA1-14 is not of the profile windows-2000; "
-        "accepted: groups 1, 2, or profile modern",
+        "accepted: DES, 3DES with MD5, SHA1 and groups 1, 2, or profile modern",
     ),
     # Times, rates, numbers.
     (("1Gbit/s", "1 Gigabit"), f"link.rate: '1 Gigabit' {RATE}"),
