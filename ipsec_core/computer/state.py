@@ -209,10 +209,11 @@ class State:
         if self._path is None:
             if file in self._lines:
                 self._lines[f"{file}.sav"] = self._lines.pop(file)
-            return
-        self.commit()
-        with contextlib.suppress(FileNotFoundError):
-            (self._path / file).replace(self._path / f"{file}.sav")
+        else:
+            self.commit()
+            with contextlib.suppress(FileNotFoundError):
+                (self._path / file).replace(self._path / f"{file}.sav")
+        self._lines[file] = []
 
     def _write_lines(self, folder: Path) -> None:
         for file, lines in self._lines.items():

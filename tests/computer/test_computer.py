@@ -4,121 +4,18 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
 
 import pytest
+from computer_kit import STEP, A, B, Pair, policy
 from scapy.layers.inet import IP, UDP
-from scapy.packet import Raw
 
 from ipsec_core.computer.associations import OVERLAP_SECONDS, soft_seconds
-from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.state import State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
 from ipsec_core.driver import Burst, SecurityAssociation, Status
 from ipsec_core.errors import PolicyError
-from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
-
-A, B = "10.0.0.1", "10.0.0.2"
-AUDITED = {"logon_events": ["success", "failure"]}
-STEP = 0.001
-
-
-def policy(method: str = "ESP[AES-128-GCM]", key: str = "lab") -> Policy:
-    rule = {
-        "name": "All",
-        "filters": [{"source": "me", "destination": "10.0.0.0/24"}],
-        "action": {"negotiate": [method]},
-        "authentication": [{"preshared_key": key}],
-    }
-    table = {"name": "Lab", "key_exchange": {"methods": ["3DES-SHA1-2"]}, "rules": [rule]}
-    return policy_from_table(table, "test")
-
-
-class Pair:
-    """Two computers; `settle` carries packets until nobody has any, a millisecond a packet."""
-
-    def __init__(
-        self,
-        a: Policy | None,
-        b: Policy | None,
-        *,
-        audit: dict[str, object] | None = None,
-        key_log: bool = False,
-        **options: Any,
-    ) -> None:
-        self.now = 0.0
-        table = AUDITED if audit is None else audit
-        self.a, self.b = (
-            Computer(
-                name,
-                IPv4Address(address),
-                given,
-                seed=name.encode(),
-                audit=AuditPolicy.from_table(table, "audit"),
-                key_log=key_log,
-                **{"profile": "modern", **options},
-            )
-            for name, address, given in (("ALICE", A, a), ("BOB", B, b))
-        )
-        self.clear: list[bytes] = []
-        self.delivered: list[bytes] = []
-        for computer in (self.a, self.b):
-            computer.start(0.0)
-
-    def send(self, size: int, sender: Computer | None = None, *, number: int = 0) -> bytes:
-        """One packet of a user from ALICE (or `sender`); it travels at once if it may."""
-        sender = sender or self.a
-        source, destination = (A, B) if sender is self.a else (B, A)
-        packet = bytes(IP(src=source, dst=destination, id=number) / UDP(sport=40001, dport=40002) / Raw(bytes(size)))
-        self._out(sender, Burst(1).load([packet]))
-        self.settle()
-        return packet
-
-    def settle(self) -> None:
-        moved = True
-        while moved:
-            moved = False
-            for computer, peer in ((self.a, self.b), (self.b, self.a)):
-                for upcall in computer.driver.upcalls():
-                    self.now += STEP
-                    computer.upcall(self.now, upcall)
-                    moved = True
-                for packet in computer.take_packets():
-                    self.now += STEP
-                    peer.datagram(self.now, packet)
-                    moved = True
-                burst = Burst(8)
-                if computer.driver.release(burst, self.now):
-                    self._out(computer, burst)
-                    moved = True
-
-    def until(self, time: float) -> None:
-        """Fires every timer up to `time`."""
-        while True:
-            due = [(t, c) for c in (self.a, self.b) if (t := c.next_timer()) is not None and t <= time]
-            if not due:
-                break
-            at, computer = min(due, key=lambda item: item[0])
-            self.now = max(self.now, at)
-            computer.timer(self.now)
-            self.settle()
-        self.now = max(self.now, time)
-
-    def _out(self, sender: Computer, burst: Burst) -> None:
-        sender.driver.outbound(burst, self.now)
-        receiver = self.b if sender is self.a else self.a
-        for i in range(len(burst)):
-            if burst.status[i] == Status.PROTECTED:
-                arrived = Burst(1).load([burst.packet(i)])
-                receiver.driver.inbound(arrived, self.now)
-                self.delivered += arrived.packets()
-            elif burst.status[i] == Status.NO_FILTER:
-                self.clear.append(burst.packet(i))
-
-    def audits(self, computer: Computer) -> list[int]:
-        return [event.event_id for event in computer.log.events(log="Security")]
 
 
 @pytest.mark.parametrize("method", ["ESP[AES-128-GCM]", "ESP[3DES,SHA1]"])
