@@ -132,6 +132,8 @@ class Computer:
 
     def _new_engine(self) -> IkeEngine:
         """ISAKMP/Oakley as the service starts it, with what the registry says now."""
+        if self._credentials.certificates is not None:
+            self._credentials.certificates.crl_level = self.state.registry.known_number("StrongCrlCheck")
         self._trace = None
         if self.state.registry.known_number("EnableLogging"):
             self.state.begin_file(oakley_log.FILE)

@@ -51,9 +51,7 @@ def frames(capture: Path, computers: Iterable[OurComputer], folder: Path) -> lis
     owners = list(computers)
     folder.mkdir()
     write_esp_sa(folder / "esp_sa", (record for owner in owners for record in owner.computer.keys))
-    write_ikev1_table(
-        folder / "ikev1_decryption_table", (pair for owner in owners for pair in owner.computer.ike_keys)
-    )
+    write_ikev1_table(folder / "ikev1_decryption_table", (pair for owner in owners for pair in owner.computer.ike_keys))
     wanted = [word for field in FIELDS for word in ("-e", field)]
     switches = [word for name in PREFERENCES for word in ("-o", f"{name}:TRUE")]
     done = subprocess.run(

@@ -47,7 +47,7 @@ def outcome(scenario: Path, traffic: Path) -> Result | str:
 
 
 def ipsec_packets(scenario: Path, traffic: Path) -> list[int]:
-    """AH and ESP packets that the capture has for each of the two computers.
+    """AH and ESP packets, in UDP as well, that the capture has for each of the two computers.
 
     Out of the protection of the two they are IPsec packets to the receiver, of an SA that it does not have (RFC 2401
     5.2.1).
@@ -55,8 +55,15 @@ def ipsec_packets(scenario: Path, traffic: Path) -> list[int]:
     plan = load_scenario(scenario, traffic)
     trace = Trace(plan.traffic.file)
     build_world(plan, trace)
-    frames = [(sender, packet[9]) for _, sender, _, ethertype, packet, _ in trace.frames() if ethertype == 0x800]
-    return [sum(sender != to and protocol in (50, 51) for sender, protocol in frames) for to in range(2)]
+    frames = [(sender, packet) for _, sender, _, ethertype, packet, _ in trace.frames() if ethertype == 0x800]
+    return [sum(sender != to and is_ipsec(packet) for sender, packet in frames) for to in range(2)]
+
+
+def is_ipsec(packet: bytes) -> bool:
+    """AH, ESP, or UDP to port 4500 with an SPI (RFC 3948 2)."""
+    udp = packet[(packet[0] & 15) * 4 :]
+    in_udp = packet[9] == 17 and udp[2:4] == (4500).to_bytes(2) and len(udp) > 12 and any(udp[8:12])
+    return packet[9] in (50, 51) or in_udp
 
 
 def check(result: Result, ipsec: list[int]) -> None:

@@ -241,8 +241,8 @@ def one_sided(lab: Make, alice: Policy | None, bob: Policy | None) -> Lab:
 
 
 def test_policy_on_one_side(lab: Make) -> None:
-    """KB 257225's commonest mistake: a peer without a policy refuses, and what it sends in the clear is not taken."""
-    made = one_sided(lab, policy(), None)
+    """KB 257225's commonest mistake: a peer with another policy refuses, and what it sends in the clear is not taken."""
+    made = one_sided(lab, policy(), simple("permit"))
     got = made.run()
     assert clear(got) == 5  # BOB's, which ALICE drops
     assert esp(got) == 0
@@ -260,6 +260,19 @@ def test_policy_on_one_side(lab: Make) -> None:
         assert [(event.event_id, event.type) for event in events] == [(547, "Failure Audit")] * 5
         assert {event.strings[0] for event in events} == {"Key Exchange Mode (Main Mode)"}
         assert {event.strings[2:] for event in events} == {(point, reason)}
+
+
+def test_no_policy_on_the_other_side(lab: Make) -> None:
+    """A computer without a policy does not answer at all, which ends the wait after a minute."""
+    made = one_sided(lab, policy(), None)
+    got = made.run()
+    assert clear(got) == 5
+    assert esp(got) == 0
+    counters = made.alice.counters()
+    assert (counters["acquires"], counters["out_held"], counters["out_negotiation_failed"]) == (1, 5, 5)
+    (event,) = made.alice.log.events("Security")
+    assert event.strings[2:] == ("Me", "No response from the peer")
+    assert made.bob.log.events("Security") == ()
 
 
 def test_policy_on_the_other_side(lab: Make) -> None:
@@ -296,7 +309,7 @@ def test_without_audit_policy_no_event(lab: Make) -> None:
     made = lab(dialogue(3), policy(), None)
     made.run()
     assert made.alice.log.events("Security") == ()
-    assert made.alice.counters()["ike_negotiation_failures"] == 2
+    assert made.alice.counters()["ike_negotiation_failures"] == 1
 
 
 def test_more_than_hold_packets(lab: Make) -> None:
@@ -372,7 +385,7 @@ def test_nothing_to_replay(tmp_path: Path) -> None:
 
 def test_policy_that_cannot_be_carried_out(lab: Make) -> None:
     with pytest.raises(PolicyError) as raised:
-        lab(dialogue(3), policy(methods=["AH[SHA1]"])).run()
+        lab(dialogue(3), policy(methods=["ESP[DES,NONE]"])).run()
     assert str(raised.value).isprintable()
 
 
