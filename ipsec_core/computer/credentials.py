@@ -9,7 +9,6 @@ from ipsec_core.errors import PolicyError
 from ipsec_core.ike import AuthMethod, Certificates, Kerberos
 from ipsec_core.policy.model import AuthenticationKind, Rule
 
-
 _METHODS = {
     AuthenticationKind.PRESHARED_KEY: AuthMethod.PRESHARED_KEY,
     AuthenticationKind.CERTIFICATE: AuthMethod.RSA_SIGNATURES,

@@ -241,7 +241,7 @@ def one_sided(lab: Make, alice: Policy | None, bob: Policy | None) -> Lab:
 
 
 def test_policy_on_one_side(lab: Make) -> None:
-    """KB 257225's commonest mistake: a peer with another policy refuses, and what it sends in the clear is not taken."""
+    """KB 257225's commonest mistake: a peer with another policy refuses, and its clear text is not taken."""
     made = one_sided(lab, policy(), simple("permit"))
     got = made.run()
     assert clear(got) == 5  # BOB's, which ALICE drops
