@@ -107,6 +107,7 @@ setup(
             extension("ipsec_core.sim._world"),
             # Without it ike/groups.py takes Python's pow.
             *([extension("ipsec_core.ike._modexp", libraries=["crypto"])] if OPENSSL else []),
+            extension("ipsec_core.live._io"),
         ],
         compiler_directives={"language_level": "3", "embedsignature": True, "boundscheck": False, "wraparound": False},
         build_dir="build/cython",

@@ -37,5 +37,9 @@ class TrafficError(IpsecError):
     """A capture cannot be read or has nothing to replay."""
 
 
+class AgentError(IpsecError):
+    """The machine lacks what the live agent needs: a permission, a port, an address, a device."""
+
+
 class SecurityWarning(UserWarning):
     """Something works as it was asked for, but gives less protection than people expect."""

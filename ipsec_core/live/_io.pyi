@@ -1,0 +1,29 @@
+"""Types of the Cython module. tests/live/test_stub.py holds stub and module equal in names."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from ipsec_core.driver import Driver
+
+VNET_HEADER: int
+
+class PacketLoop:
+    def __init__(
+        self,
+        driver: Driver,
+        local: IPv4Address | str,
+        *,
+        tun: int,
+        udp: int,
+        esp: int,
+        ah: int,
+        raw: int,
+        mtu: int,
+        gso: bool = True,
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def run(self, now: float, rounds: int, release: bool = False) -> tuple[bool, bool, list[bytes]]: ...
+    def statistics(self) -> dict[str, int]: ...
+
+def segment(header: bytes, packet: bytes) -> list[bytes]: ...
+def coalesce(packets: Iterable[bytes]) -> list[tuple[bytes, bytes]]: ...
