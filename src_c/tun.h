@@ -79,6 +79,9 @@ struct ipc_tun_config {
     int udp;     /* bound to port 4500 of `local`, UDP_GRO */
     int esp, ah; /* raw sockets of protocols 50 and 51 */
     int raw;     /* raw socket with IP_HDRINCL, to send */
+    int control; /* when it is readable, ipc_tun_run returns */
+    ipc_time (*clock)(const void *context);
+    const void *context;
     ipc_driver *driver;
     ipc_ipv4 local;
     uint32_t mtu; /* of the link: longer packets are fragmented */
@@ -105,17 +108,15 @@ struct ipc_tun_statistics {
 
 int ipc_tun_create(const struct ipc_tun_config *config, ipc_tun **out);
 void ipc_tun_destroy(ipc_tun *t);
-/* An epoll descriptor that is readable when ipc_tun_run has something to do. */
-int ipc_tun_descriptor(const ipc_tun *t);
-
 enum {
-    IPC_TUN_MORE = 1, /* there is more to do at once */
-    IPC_TUN_UP = 2,   /* IKE datagrams wait: ipc_tun_up */
-    IPC_TUN_GONE = 4  /* the TUN device is no more */
+    IPC_TUN_CONTROL = 1, /* the control descriptor is readable */
+    IPC_TUN_UP = 2,      /* IKE datagrams wait (ipc_tun_up), or upcalls of the driver */
+    IPC_TUN_GONE = 4     /* the TUN device is no more */
 };
-/* Moves packets both ways until nothing is left to do, at most `rounds` bursts of each; returns flags. With
- * `release`, packets that waited for an SA that has come go first. */
-unsigned ipc_tun_run(ipc_tun *t, ipc_time now, unsigned rounds, int release);
+/* Moves packets both ways, and waits for more, until there is something for the control level or `timeout` ms
+ * are over (-1: for ever); returns flags. With `release`, packets that waited for an SA that has come go
+ * first. */
+unsigned ipc_tun_run(ipc_tun *t, int timeout, int release);
 /* The next IPv4/UDP packet with an IKE datagram that came to port 4500, valid until the next call here; its
  * length, 0: there is none. */
 uint32_t ipc_tun_up(ipc_tun *t, const uint8_t **packet);

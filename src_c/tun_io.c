@@ -76,7 +76,7 @@ int ipc_tun_create(const struct ipc_tun_config *config, ipc_tun **out) {
     t->blocked_on = -1;
     t->epoll = epoll_create1(EPOLL_CLOEXEC);
     int code = t->epoll < 0 ? IPC_E(IO) : allocate(t);
-    const int sources[] = {config->tun, config->udp, config->esp, config->ah};
+    const int sources[] = {config->tun, config->udp, config->esp, config->ah, config->control};
     for (unsigned i = 0; code == 0 && i < sizeof sources / sizeof *sources; i++)
         if (watch(t, EPOLL_CTL_ADD, sources[i], EPOLLIN) < 0) code = IPC_E(IO);
     if (code == 0 && watch(t, EPOLL_CTL_ADD, config->raw, 0) < 0) code = IPC_E(IO);
@@ -103,10 +103,6 @@ void ipc_tun_destroy(ipc_tun *t) {
     free(t->datagrams);
     free(t->up);
     free(t);
-}
-
-int ipc_tun_descriptor(const ipc_tun *t) {
-    return t->epoll;
 }
 
 void ipc_tun_statistics(const ipc_tun *t, struct ipc_tun_statistics *statistics) {
@@ -498,24 +494,35 @@ static int to_network(ipc_tun *t, ipc_time now) {
     return send_burst(t);
 }
 
-unsigned ipc_tun_run(ipc_tun *t, ipc_time now, unsigned rounds, int release) {
-    struct epoll_event events[8];
-    unsigned more = 1, gone = 0;
-    if (release) t->release = 1;
-    for (; rounds && more; rounds--) {
-        int count = epoll_wait(t->epoll, events, 8, 0);
-        more = 0;
-        for (int i = 0; i < count; i++) {
-            int fd = events[i].data.fd;
-            if (fd == t->blocked_on && (events[i].events & (EPOLLOUT | EPOLLERR))) {
-                unblock(t);
-                more = 1;
-            }
-            if (fd == t->config.tun && (events[i].events & EPOLLERR)) gone = IPC_TUN_GONE;
-            if (!(events[i].events & EPOLLIN) || fd == t->config.tun) continue;
-            more |= (unsigned)(fd == t->config.udp ? receive_udp(t, now) : receive_raw(t, fd, now));
-        }
-        if (t->blocked_on < 0) more |= (unsigned)to_network(t, now);
+/* Serves the descriptors that are ready; flags as ipc_tun_run, and in `*more` whether there may be more. */
+static unsigned serve(ipc_tun *t, const struct epoll_event *events, int count, ipc_time now, unsigned *more) {
+    unsigned flags = 0;
+    *more = 0;
+    for (int i = 0; i < count; i++) {
+        int fd = events[i].data.fd, readable = (events[i].events & EPOLLIN) != 0;
+        if (fd == t->blocked_on && (events[i].events & (EPOLLOUT | EPOLLERR))) unblock(t);
+        if (fd == t->config.control)
+            flags |= IPC_TUN_CONTROL;
+        else if (fd == t->config.tun)
+            flags |= events[i].events & EPOLLERR ? IPC_TUN_GONE : 0;
+        else if (readable)
+            *more |= (unsigned)(fd == t->config.udp ? receive_udp(t, now) : receive_raw(t, fd, now));
     }
-    return gone | (more ? IPC_TUN_MORE : 0) | (t->up_at != t->up_end ? IPC_TUN_UP : 0);
+    if (t->blocked_on < 0) *more |= (unsigned)to_network(t, now);
+    const ipc_driver *d = t->config.driver;
+    return flags | (t->up_at != t->up_end || d->upcall_head != d->upcall_tail ? IPC_TUN_UP : 0);
+}
+
+unsigned ipc_tun_run(ipc_tun *t, int timeout, int release) {
+    struct epoll_event events[8];
+    ipc_time now = t->config.clock(t->config.context);
+    ipc_time end = timeout < 0 ? IPC_NEVER : now + (ipc_time)timeout * 1000000;
+    unsigned more = t->release = release;
+    for (;;) {
+        int wait = more ? 0 : timeout < 0 ? -1 : (int)((end - now + 999999) / 1000000);
+        int count = epoll_wait(t->epoll, events, 8, wait);
+        now = t->config.clock(t->config.context);
+        unsigned flags = serve(t, events, count, now, &more);
+        if (flags || now >= end || count < 0) return flags;
+    }
 }

@@ -5,6 +5,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from ipaddress import IPv4Address
 
@@ -31,7 +32,9 @@ cdef extern from "tun.h" nogil:
     ctypedef struct ipc_tun:
         pass
     struct ipc_tun_config:
-        int tun, udp, esp, ah, raw
+        int tun, udp, esp, ah, raw, control
+        uint64_t (*clock)(const void *context) noexcept
+        const void *context
         _c.ipc_driver *driver
         uint32_t local, mtu
         bint no_gso
@@ -39,10 +42,9 @@ cdef extern from "tun.h" nogil:
         uint64_t reads
     int ipc_tun_create(const ipc_tun_config *config, ipc_tun **out)
     void ipc_tun_destroy(ipc_tun *t)
-    int ipc_tun_descriptor(const ipc_tun *t)
     enum:
-        IPC_TUN_MORE, IPC_TUN_UP, IPC_TUN_GONE
-    unsigned ipc_tun_run(ipc_tun *t, uint64_t now, unsigned rounds, bint release)
+        IPC_TUN_CONTROL, IPC_TUN_UP, IPC_TUN_GONE
+    unsigned ipc_tun_run(ipc_tun *t, int timeout, bint release)
     uint32_t ipc_tun_up(ipc_tun *t, const uint8_t **packet)
     void ipc_tun_get "ipc_tun_statistics"(const ipc_tun *t, ipc_tun_statistics *statistics)
     const char *ipc_tun_statistic_name(unsigned index)
@@ -50,21 +52,35 @@ cdef extern from "tun.h" nogil:
 VNET_HEADER = sizeof(virtio_net_hdr)
 
 
+cdef uint64_t unix_time(const void *offset) noexcept nogil:
+    """As `Clock` of ipsec_core.live.clock rounds it: times of the two never go back."""
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    cdef double seconds = <double>(<uint64_t>t.tv_sec * 1000000000 + <uint64_t>t.tv_nsec) / 1e9
+    return <uint64_t>(((<const double *>offset)[0] + seconds) * 1e9 + 0.5)
+
+
 cdef class PacketLoop:
     """Packets between a TUN device and the network, through a driver; one thread for all three.
 
     The descriptors are non-blocking and stay the caller's, who keeps them open as long as the loop lives: `tun` (IFF_TUN, IFF_NO_PI,
     IFF_VNET_HDR), `udp` (port 4500 of `local`, UDP_GRO), `esp` and `ah` (raw sockets of protocols 50 and 51), `raw` (IP_HDRINCL, to
-    send). `mtu` of the link in bytes. `gso` False: a message a packet.
+    send); `control` is whatever else the thread waits for. `mtu` of the link in bytes; `offset`: what the monotonic clock is behind
+    the driver's time, in seconds. `gso` False: a message a packet.
     """
 
     cdef ipc_tun *c
     cdef Driver driver
+    cdef double offset
 
-    def __cinit__(self, Driver driver not None, local, *, tun, udp, esp, ah, raw, mtu, gso=True):
+    def __cinit__(self, Driver driver not None, local, *, tun, udp, esp, ah, raw, control, mtu, offset, gso=True):
         cdef ipc_tun_config config
         memset(&config, 0, sizeof(config))
+        self.offset = offset
         config.tun, config.udp, config.esp, config.ah, config.raw = tun, udp, esp, ah, raw
+        config.control = control
+        config.clock = unix_time
+        config.context = &self.offset
         config.driver = driver.c
         config.local = int(IPv4Address(local))
         config.mtu = ranged("mtu", mtu, 576, _c.IPC_PACKET_MAX)
@@ -75,32 +91,29 @@ cdef class PacketLoop:
     def __dealloc__(self):
         ipc_tun_destroy(self.c)
 
-    def fileno(self):
-        """A descriptor that is readable when `run` has something to do."""
-        return ipc_tun_descriptor(self.c)
+    def run(self, int timeout, bint release=False):
+        """Moves packets both ways until there is something for the control level, or `timeout` ms are over (-1: for ever).
 
-    def run(self, double now, unsigned rounds, bint release=False):
-        """Moves packets both ways, at most `rounds` bursts of each way; `release`: those that waited for an SA go first.
-
-        Returns (more, gone, datagrams): whether there is more to do at once, whether the TUN device has been taken away, and the IPv4
-        packets with IKE datagrams that came to port 4500.
+        `release`: packets that waited for an SA that has come go first. Returns (up, gone): whether IKE datagrams (`datagrams`) or
+        upcalls of the driver wait, and whether the TUN device has been taken away.
         """
-        cdef uint64_t ns = <uint64_t>(now * 1e9 + 0.5)
         cdef unsigned flags
-        cdef const uint8_t *packet
-        cdef uint32_t length
         self.driver.enter()
         with nogil:
-            flags = ipc_tun_run(self.c, ns, rounds, release)
+            flags = ipc_tun_run(self.c, timeout, release)
         self.driver.leave()
-        datagrams = []
-        if flags & IPC_TUN_UP:
-            while True:
-                length = ipc_tun_up(self.c, &packet)
-                if length == 0:
-                    break
-                datagrams.append(PyBytes_FromStringAndSize(<const char *>packet, length))
-        return bool(flags & IPC_TUN_MORE), bool(flags & IPC_TUN_GONE), datagrams
+        return bool(flags & IPC_TUN_UP), bool(flags & IPC_TUN_GONE)
+
+    def datagrams(self):
+        """The IPv4 packets with IKE datagrams that have come to port 4500; each is returned once."""
+        cdef const uint8_t *packet
+        cdef uint32_t length
+        found = []
+        while True:
+            length = ipc_tun_up(self.c, &packet)
+            if length == 0:
+                return found
+            found.append(PyBytes_FromStringAndSize(<const char *>packet, length))
 
     def statistics(self):
         """Counters by name, as src_c/tun.h explains them."""

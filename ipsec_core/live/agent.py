@@ -1,7 +1,7 @@
 """One computer in real time: sockets, TUN device and state directory around a `Computer`.
 
-One thread does everything. The packet loop (C) runs without the interpreter until sockets and device are empty or its
-rounds are over; what it leaves to Python are IKE datagrams, questions of the driver and timers.
+One thread does everything. Where asyncio would wait for events, the packet loop (C) waits in its place and moves
+packets without the interpreter; what it leaves to Python are IKE datagrams, questions of the driver and timers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 import tomllib
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,14 +22,12 @@ from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.live import devices, network
-from ipsec_core.live._io import PacketLoop
+from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
 from ipsec_core.live.storage import StateDirectory
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
 
-# Bursts of the packet loop before timers and IKE get their turn: a few milliseconds.
-_ROUNDS = 32
 # Datagrams of port 500 before packets get theirs.
 _DATAGRAMS = 32
 _AUDIT = AuditPolicy(frozenset({("logon_events", True), ("logon_events", False)}))
@@ -62,16 +59,6 @@ def load_policy(path: Path) -> Policy:
         raise PolicyError(f"{path}: not UTF-8 text; accepted: a policy file (TOML)") from None
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{path}: not TOML: {error}") from None
-
-
-class Clock:
-    """Seconds since 1970, by a clock that never goes back."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        return self._offset + time.monotonic()
 
 
 class Agent:
@@ -124,9 +111,11 @@ class Agent:
         self._network = network.Network(settings.tun, network.link_of(settings.listen))
         keep.callback(self._network.down)
         self._network.up(self._mtu(), self._routes())
-        self._loop = PacketLoop(
+        self._selector = PacketSelector(
             self.computer.driver,
             settings.listen,
+            self._clock,
+            self._work,
             tun=tun,
             udp=ike[devices.NAT_T_PORT].fileno(),
             esp=raw[0].fileno(),
@@ -145,12 +134,16 @@ class Agent:
 
     # The run
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Until SIGTERM or SIGINT. AgentError when the TUN device is taken away."""
+        loop = asyncio.SelectorEventLoop(self._selector)
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
-        loop.add_reader(self._loop.fileno(), self._packets)
         loop.add_reader(self._ike[devices.IKE_PORT].fileno(), self._datagrams)
         self._settle()
         self._write()
@@ -163,26 +156,21 @@ class Agent:
             await self._stopped.wait()
         finally:
             writer.cancel()
-            loop.remove_reader(self._loop.fileno())
             loop.remove_reader(self._ike[devices.IKE_PORT].fileno())
         self._stop()
         if self._failure is not None:
             raise self._failure
 
-    def _packets(self, release: bool = False) -> None:
-        more, gone, datagrams = self._loop.run(self._clock(), _ROUNDS, release)
-        upcalls = self.computer.driver.upcalls()
+    def _work(self, datagrams: list[bytes], gone: bool) -> None:
+        """What the packet loop has left: IKE datagrams of port 4500 and questions of the driver."""
         for packet in datagrams:
             self.computer.datagram(self._clock(), packet)
-        for upcall in upcalls:
+        for upcall in self.computer.driver.upcalls():
             self.computer.upcall(self._clock(), upcall)
-        if datagrams or upcalls:
-            self._settle()
+        self._settle()
         if gone and not self._stopped.is_set():
             self._failure = AgentError(f"TUN device {self.settings.tun}: somebody has removed it")
             self._stopped.set()
-        if more:
-            asyncio.get_running_loop().call_soon(self._packets)
 
     def _datagrams(self) -> None:
         """IKE on port 500, as the packets that a computer takes."""
@@ -210,7 +198,7 @@ class Agent:
             for sa in self.computer.driver.sas():
                 if sa.direction == "out" and not sa.path_mtu and sa.protocol != "none":
                     self.computer.driver.set_path_mtu(sa.handle, self._network.link.mtu)
-            asyncio.get_running_loop().call_soon(self._packets, True)
+            self._selector.release()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
@@ -55,4 +54,4 @@ def command(
     """
     settings = Settings(state, policy, listen, tun, name, profile, key_log, interval, udp)
     with Agent(settings, lambda line: print(line, file=sys.stderr, flush=True)) as agent:
-        asyncio.run(agent.run())
+        agent.run()
