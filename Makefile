@@ -59,7 +59,7 @@ test-sanitize: .venv-sanitize/.built ## Run the tests against a build with Addre
 	    .venv-sanitize/bin/pytest -m "not interop" --capture=sys -p no:cacheprovider $(PYTEST_ARGS)
 
 .PHONY: fuzz
-fuzz: $(FUZZ_TARGETS) ## Fuzz the data plane with libFuzzer, ASan and UBSan for FUZZ_SECONDS (60) in all
+fuzz: $(FUZZ_TARGETS) .venv/.fuzz ## Fuzz the data plane (libFuzzer, ASan, UBSan) and IKE (atheris), FUZZ_SECONDS (60) each
 	.venv/bin/python tests/fuzz/seeds.py build/fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) .venv/bin/python tests/fuzz/run.py build/fuzz
 
@@ -114,6 +114,10 @@ endef
 
 .venv/.tools: pyproject.toml | .venv/.built
 	.venv/bin/pip install -q --group dev
+	@touch $@
+
+.venv/.fuzz: pyproject.toml | .venv/.built
+	.venv/bin/pip install -q --group fuzz
 	@touch $@
 
 # Installed, not editable, with a build directory of its own: the instrumented modules never mix with those of .venv.

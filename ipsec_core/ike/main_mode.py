@@ -177,6 +177,9 @@ class MainMode:
         wait = transition.unfinished
         self.state = wait if wait and self._authentication.unfinished else transition.following
         reply = self._encode(answer) if answer else None
+        if reply and self.state is State.SA_ANSWERED and len(reply) > len(data):
+            # Anybody may have sent message 1 in anybody's name: the answer does not amplify it.
+            reply = self._encode(answer[:1])
         if self.state is State.ESTABLISHED:
             self.session = self._session(self._iv)
         return reply

@@ -1,5 +1,6 @@
-"""`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built with the seeds of FOLDER/TARGET, two at a time,
-FUZZ_SECONDS (60) of wall time in all. One line a target; findings end up in FOLDER, and the exit status is 1 then."""
+"""`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built, and each of IKE beside this file, with the seeds
+of FOLDER/TARGET, two at a time: FUZZ_SECONDS (60) of wall time for the data plane, as many of one processor for IKE.
+One line a target; findings end up in FOLDER, and the exit status is 1 then."""
 
 from __future__ import annotations
 
@@ -13,13 +14,19 @@ from pathlib import Path
 # Shares of the time of two processors: the data plane as a whole gets one of them.
 SHARES = {"inbound": 4, "frag": 1, "trace": 1, "icmp": 1, "matcher": 1}
 LONGEST = {"inbound": 4096, "frag": 4096, "trace": 32768, "icmp": 2048, "matcher": 2048}
+# In Python, by atheris; a third of the time each.
+IKE = {"isakmp": 2048, "responder": 512, "initiator": 512}
+HERE = Path(__file__).resolve().parent
+# What an invariant, a sanitizer, libFuzzer or Python says.
+REASON = r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer|^\w+(\.\w+)*(Error|Exception|Broken)\b).*$"
 
 
 def fuzz(folder: Path, target: str, seconds: int) -> bool:
     """Whether the target ran to its end without a finding."""
     corpus, log = folder / "corpus" / target, folder / f"{target}.log"
     corpus.mkdir(parents=True, exist_ok=True)
-    command = [f"{folder}/fuzz_{target}", str(corpus), f"{folder}/{target}", f"-max_len={LONGEST[target]}"]
+    program = [sys.executable, f"{HERE}/fuzz_{target}.py"] if target in IKE else [f"{folder}/fuzz_{target}"]
+    command = [*program, str(corpus), f"{folder}/{target}", f"-max_len={(LONGEST | IKE)[target]}"]
     command += [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-verbosity=1"]
     # The same start every time: a change is judged by what it changed. FUZZ_SEED=0 looks elsewhere.
     command += [f"-artifact_prefix={folder}/{target}-", f"-seed={os.environ.get('FUZZ_SEED') or 1}"]
@@ -32,12 +39,12 @@ def fuzz(folder: Path, target: str, seconds: int) -> bool:
     figures = f"{int(done[1]):9} runs, {edges:>5} edges, {done[2]:>4} s" if done else "ended early"
     unit = re.search(r"Test unit written to (\S+)", text)
     failure = "" if status == 0 else "  FOUND SOMETHING" if unit else f"  STOPPED with status {status}"
-    print(f"fuzz_{target:8} {figures}{failure}", flush=True)
+    print(f"fuzz_{target:9} {figures}{failure}", flush=True)
     if status:
-        reason = re.search(r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer).*$", text, re.MULTILINE)
+        reason = re.search(REASON, text, re.MULTILINE)
         print(f"    {reason[0] if reason else text[-200:].strip()}\n    all of it: {log}", flush=True)
     if unit:
-        print(f"    again: {command[0]} {unit[1]}", flush=True)
+        print(f"    again: {' '.join(program)} {unit[1]}", flush=True)
     return status == 0
 
 
@@ -45,6 +52,7 @@ def main(folder: Path) -> int:
     seconds = int(os.environ.get("FUZZ_SECONDS") or 60)
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(fuzz, folder, t, max(1, seconds * share // 4)) for t, share in SHARES.items()]
+        runs += [pool.submit(fuzz, folder, target, max(1, seconds // len(IKE))) for target in IKE]
         return 0 if all(run.result() for run in runs) else 1
 
 

@@ -108,6 +108,37 @@ def scene(rng: random.Random, packets: list[bytes]) -> bytes:
     return seed
 
 
+def ike_messages(packets: list[bytes]) -> list[bytes]:
+    """What is in UDP on ports 500 and 4500 of IPv4 packets, without the non-ESP marker."""
+    messages = []
+    for packet in packets:
+        datagram = packet[4 * (packet[0] & 15) :] if packet[:1] > b"\x40" and packet[9:10] == b"\x11" else b""
+        ports = struct.unpack(">HH", datagram[:4]) if len(datagram) > 8 else ()
+        if 500 in ports:
+            messages.append(datagram[8:])
+        elif 4500 in ports and datagram[8:12] == bytes(4):
+            messages.append(datagram[12:])
+    return messages
+
+
+def reads(messages: list[bytes]) -> Iterator[bytes]:
+    """Inputs of fuzz_isakmp: whole messages, and payload chains by themselves."""
+    for message in messages:
+        yield b"\0" + message
+        yield b"\2" + message
+        if len(message) > 28 and not message[19] & 1:
+            yield b"\1" + message[16:17] + message[28:]
+
+
+def conversations(rng: random.Random) -> Iterator[bytes]:
+    """Inputs of fuzz_responder and fuzz_initiator: all messages as they are (step 0), and one other step in between."""
+    for options in (0, 1, 2, 7, 8, 16, 33, 63):
+        yield bytes([options]) + bytes(12)
+    for step in range(1, 17):
+        for before in range(10):
+            yield bytes([rng.choice([0, 0, 0, 1, 4, 8, 16, 33])]) + bytes(before) + bytes([step]) + rng.randbytes(8)
+
+
 def write(folder: Path, seeds: list[bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate(seeds):
@@ -123,6 +154,7 @@ def main(folder: Path) -> None:
         if path.stat().st_size <= LONGEST_FILE:
             captures.append(path.read_bytes())
             packets += packets_of(captures[-1])
+    messages = list(dict.fromkeys(ike_messages(packets)))
     if len(packets) > PACKETS:
         packets = rng.sample(packets, PACKETS)
     fragments = [p for p in packets if len(p) > 7 and (p[6] & 0x3F or p[0] >> 4 == 6)]
@@ -135,6 +167,9 @@ def main(folder: Path) -> None:
     write(folder / "frag", kinds + [b"\0" + seed for seed in joined])
     write(folder / "icmp", [bytes([mtu]) + given(p) for mtu in (0, 9) for p in packets[:: 1 + len(packets) // 150]])
     write(folder / "matcher", [rng.randbytes(n) for n in (40, 80, 160, 320, 640)])
+    write(folder / "isakmp", list(reads(messages)))
+    write(folder / "responder", list(conversations(rng)))
+    write(folder / "initiator", list(conversations(rng)))
     write(folder / "trace", captures if len(captures) <= CAPTURES else rng.sample(captures, CAPTURES))
 
 
