@@ -38,6 +38,8 @@ from ipsec_core.ike.wire import Attribute, Identification, Proposal, SecurityAss
 DEFAULT_MAIN_MODE_SECONDS = 28_800
 AES_KEY_BITS = (128, 192, 256)
 MAX_LIFETIME = 0xFFFF_FFFF
+# Offers of a peer, whom nobody knows yet, that are looked at to say why none is ours.
+MAX_COMPARED = 64
 
 
 def _check_lifetime(name: str, value: int, minimum: int) -> None:
@@ -276,22 +278,24 @@ def _alone(sa: SecurityAssociation, protocol: Protocol) -> list[tuple[Proposal, 
     ]
 
 
-def _same_main_mode(ours: MainModeOffer, theirs: MainModeOffer) -> bool:
-    return ours == replace(theirs, lifetime_seconds=ours.lifetime_seconds)
+def _but_its_lifetime(offer: MainModeOffer) -> MainModeOffer:
+    """What two offers have to have in common."""
+    return replace(offer, lifetime_seconds=MAX_LIFETIME)
 
 
 def choose_main_mode(
     sa: SecurityAssociation, offers: Iterable[MainModeOffer]
 ) -> tuple[SecurityAssociation, MainModeOffer] | None:
     """The answer to the initiator's SA payload and what was agreed; None if the lists have nothing in common."""
-    ours = tuple(offers)
+    ours: dict[MainModeOffer, MainModeOffer] = {}
+    for offer in offers:
+        ours.setdefault(_but_its_lifetime(offer), offer)
     for proposal, transform in _alone(sa, Protocol.ISAKMP):
         theirs = parse_main_mode(transform)
-        for offer in ours:
-            if theirs and _same_main_mode(offer, theirs):
-                seconds = min(offer.lifetime_seconds, theirs.lifetime_seconds)
-                answer = SecurityAssociation((replace(proposal, transforms=(transform,)),))
-                return answer, replace(offer, lifetime_seconds=seconds)
+        if theirs and (found := ours.get(_but_its_lifetime(theirs))):
+            seconds = min(found.lifetime_seconds, theirs.lifetime_seconds)
+            answer = SecurityAssociation((replace(proposal, transforms=(transform,)),))
+            return answer, replace(found, lifetime_seconds=seconds)
     return None
 
 
@@ -336,5 +340,5 @@ def mismatch(words: dict[str, str], ours: Sequence[object], theirs: Sequence[obj
 
 def main_mode_mismatch(sa: SecurityAssociation, offers: Sequence[MainModeOffer]) -> ProposalMismatch | None:
     """What event 546 should say about an SA payload from which nothing could be chosen."""
-    theirs = [parse_main_mode(transform) for _, transform in _alone(sa, Protocol.ISAKMP)]
+    theirs = [parse_main_mode(transform) for _, transform in _alone(sa, Protocol.ISAKMP)[:MAX_COMPARED]]
     return mismatch(_MAIN_MODE_WORDS, offers, theirs)

@@ -3,7 +3,7 @@ from the payloads."""
 
 from __future__ import annotations
 
-from ipsec_core.ike import offers, wire
+from ipsec_core.ike import offers, proposals, wire
 from ipsec_core.ike.failures import MalformedMessage
 
 
@@ -37,17 +37,18 @@ def read(data: bytes) -> None:
 
 
 def look_into(payload: wire.Payload) -> None:
-    """What is done with a payload before anybody has proved anything."""
+    """What is done with a payload before anybody has proved anything, and what of an SA payload after that."""
     if isinstance(payload, wire.SecurityAssociation):
-        phase_1, phase_2 = (
-            [parse(transform) for proposal in payload.proposals for transform in proposal.transforms]
-            for parse in (offers.parse_main_mode, offers.parse_quick_mode)
-        )
-        mine = tuple(offer for offer in phase_1 if offer is not None)
-        chosen = offers.choose_main_mode(payload, mine)
-        assert chosen is None or offers.single_transform(chosen[0])
-        offers.main_mode_mismatch(payload, mine)
-        offers.quick_mode_mismatch(payload, tuple(offer for offer in phase_2 if offer is not None))
+        transforms = [transform for proposal in payload.proposals for transform in proposal.transforms]
+        phase_1 = tuple(offer for offer in map(offers.parse_main_mode, transforms) if offer is not None)
+        phase_2 = tuple(proposals.quick_mode_offers(payload))
+        main = offers.choose_main_mode(payload, phase_1)
+        assert main is None or offers.single_transform(main[0])
+        quick = proposals.choose_quick_mode(payload, phase_2)
+        assert quick is None or proposals.is_answer(wire.SecurityAssociation(quick.proposals))
+        assert quick is not None or not phase_2
+        offers.main_mode_mismatch(payload, phase_1)
+        proposals.quick_mode_mismatch(payload, phase_2)
     elif isinstance(payload, wire.Identification):
         network = offers.parse_identity(payload)
         assert offers.parse_identity(offers.encode_identity(network)) == network
