@@ -173,6 +173,8 @@ class Wiretap:
 
     def change(self, data: bytes, tape: Tape, *, honest: bool = True) -> bytes:
         """A message for the engine, changed within; hashed and encrypted as its peer would, unless not `honest`."""
+        if len(data) < wire.HEADER_LENGTH:
+            return damage(data, tape)
         if not data[19] & Flags.ENCRYPTION or (clear := self._clear(data)) is None:
             return self.clear(data[:16], data[18], edit(split(data[16], data[28:]), tape))
         _, message_id, chain = clear
