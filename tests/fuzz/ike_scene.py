@@ -228,11 +228,14 @@ class Scene:
         which = self.waiting if self.tape.number(2) else self.history
         return which[self.tape.number(len(which))] if which else None
 
+    def damaged(self, datagram: Datagram) -> Datagram:
+        return rewritten(datagram, damage(message(datagram), self.tape))
+
     def pass_on_damaged(self) -> None:
         if datagram := self.some_datagram():
-            data = damage(datagram.data, self.tape)
+            data = self.damaged(datagram).data
             # RFC 2409 has no HASH over the padding: `damage` leaves it alone, but more of it may come behind.
-            longer = data[28:].startswith(datagram.data[28:])
+            longer = data[32:].startswith(datagram.data[32:])
             self.deliver(replaced(datagram, data), genuine=longer or data in {one.data for one in self.history})
 
     def pass_on_changed(self) -> None:
@@ -250,9 +253,11 @@ class Scene:
 
     def from_stranger(self) -> None:
         if datagram := self.some_datagram():
-            data = damage(datagram.data, self.tape) if self.tape.number(2) else datagram.data
+            data = self.damaged(datagram).data if self.tape.number(2) else datagram.data
             # Behind a NAT the peer may turn up anywhere with a message that is new (RFC 3947 section 4).
-            moved = self.options.pretend_nat and data not in self.delivered and data.startswith(datagram.data[:-8])
+            moved = (
+                bool(self.options.nat_traversal) and data not in self.delivered and data.startswith(datagram.data[:-8])
+            )
             self.deliver(replaced(datagram, data), STRANGER, genuine=moved)
 
     def noise(self) -> None:
@@ -396,4 +401,8 @@ def rewritten(datagram: Datagram, data: bytes) -> Datagram:
 def unhashed(data: bytes) -> bool:
     """Whether a message may have payloads that no HASH covers: in Main Mode all but the ID, in the third message of
     Quick Mode all (RFC 2409 sections 5 and 5.5)."""
-    return len(data) >= 28 and bool(data[19] & Flags.ENCRYPTION) and data[18] in (ExchangeType.MAIN_MODE, ExchangeType.QUICK_MODE)
+    return (
+        len(data) >= 28
+        and bool(data[19] & Flags.ENCRYPTION)
+        and data[18] in (ExchangeType.MAIN_MODE, ExchangeType.QUICK_MODE)
+    )
