@@ -119,7 +119,8 @@ class Charon:
             "retransmit_tries": "2",
             "retransmit_timeout": "2",
             "filelog": {"log": {"path": str(self._log), **levels}},
-            "plugins": {"vici": {"socket": self._vici}},
+            # The SPIs that it reserves in the kernel never become SAs there, and must not expire in a test.
+            "plugins": {"vici": {"socket": self._vici}, "kernel-netlink": {"xfrm_acq_expires": "3600"}},
             **(options or {}),
         }
         tool = {"load": "pem pkcs1 x509 pkcs8 pubkey openssl random"}
@@ -181,6 +182,10 @@ class Charon:
 
     def said(self, pattern: str) -> bool:
         return re.search(pattern, self.log) is not None
+
+    def lines(self, pattern: str) -> list[str]:
+        """Those of the log in which it is found."""
+        return [line for line in self.log.splitlines() if re.search(pattern, line)]
 
     def secret(self, name: str) -> bytes:
         """The last hexadecimal dump with this heading ("encryption key Ka", "SKEYID_d") in the log."""

@@ -110,7 +110,9 @@ class EspPeer:
         self._log = log
         self._size = -1
         self._inbound: dict[tuple[int, int], Callable[[bytes], bytes]] = {}
+        self._sealers: dict[tuple[int, int], Callable[[bytes], bytes]] = {}
         self._outbound: dict[int, Callable[[bytes], bytes]] = {}
+        self._early: list[bytes] = []
         self.received: list[IP] = []
         self._sequence = 0
         with space.entered():
@@ -138,8 +140,18 @@ class EspPeer:
         self._inbound = {
             name: self._inbound.get(name) or _opener(sa) for name, sa in sas.items() if sa.destination == self.address
         }
-        latest = {sa.protocol: sa for sa in sas.values() if sa.source == self.address}
-        self._outbound = {number: _sealer(sa) for number, sa in latest.items()}
+        self._sealers = {
+            name: self._sealers.get(name) or _sealer(sa) for name, sa in sas.items() if sa.source == self.address
+        }
+        # The latest of each protocol.
+        self._outbound = {protocol: sealer for (protocol, _), sealer in self._sealers.items()}
+        # The daemon's log may come a moment after the first packets of a new SA.
+        early, self._early = self._early, []
+        for packet in early:
+            if _name(packet) in self._inbound:
+                self._open(packet)
+            else:
+                self._early.append(packet)
 
     def receive(self, ready: socket.socket) -> None:
         packet = ready.recv(65_535)
@@ -147,11 +159,15 @@ class EspPeer:
             port, data = int.from_bytes(packet[22:24]), packet[28:]
             if port != NAT_T_PORT or data[:4] == bytes(4) or len(data) < 8:
                 return
-        opened = False
+        if _name(packet) not in self._inbound:
+            self._early.append(packet)
+            return
+        self._open(packet)
+
+    def _open(self, packet: bytes) -> None:
         while (name := _name(packet)) in self._inbound:
-            packet, opened = self._inbound[name](packet), True
-        if opened:
-            self._deliver(IP(packet))
+            packet = self._inbound[name](packet)
+        self._deliver(IP(packet))
 
     def _deliver(self, packet: IP) -> None:
         self.received.append(packet)

@@ -93,6 +93,13 @@ class OurComputer:
         for made in (*self._ports.values(), *self._raw.values()):
             made.close()
 
+    def stop(self) -> None:
+        """Ends everything and tells the peers."""
+        now = time.time()
+        self.computer._engine.close(now)
+        self.computer._settle(now)
+        self.settle()
+
     # What users of the computer do
 
     def ping(self, source: str = OUR_ADDRESS, destination: str = PEER_ADDRESS) -> int:
