@@ -22,6 +22,7 @@ from scapy.packet import Raw
 
 ESP, AH = 50, 51
 NAT_T_PORT = 4500
+ECHO_ID, ECHO_DATA = 9, bytes(100)
 CIPHERS = {
     "des3_ede": "3DES",
     "cbc(des3_ede)": "3DES",
@@ -114,6 +115,7 @@ class EspPeer:
         self._outbound: dict[int, Callable[[bytes], bytes]] = {}
         self._early: list[bytes] = []
         self.received: list[IP] = []
+        self._answers: set[int] = set()
         self._sequence = 0
         with space.entered():
             numbers = (ESP, AH, socket.IPPROTO_UDP)
@@ -171,21 +173,22 @@ class EspPeer:
 
     def _deliver(self, packet: IP) -> None:
         self.received.append(packet)
-        if ICMP in packet and packet[ICMP].type == 8:
-            reply = ICMP(type=0, id=packet[ICMP].id, seq=packet[ICMP].seq) / packet[ICMP].payload
-            self.send(IP(src=packet.dst, dst=packet.src) / reply)
+        if ICMP not in packet:
+            return
+        echo = packet[ICMP]
+        if echo.type == 8:
+            self.send(IP(src=packet.dst, dst=packet.src) / ICMP(type=0, id=echo.id, seq=echo.seq) / echo.payload)
+        elif (echo.type, echo.id, bytes(echo.payload)) == (0, ECHO_ID, ECHO_DATA):
+            self._answers.add(echo.seq)
 
     def ping(self, source: str = PEER_ADDRESS, destination: str = OUR_ADDRESS) -> int:
         self._sequence += 1
-        request = ICMP(type=8, id=9, seq=self._sequence) / Raw(bytes(100))
+        request = ICMP(type=8, id=ECHO_ID, seq=self._sequence) / Raw(ECHO_DATA)
         self.send(IP(src=source, dst=destination) / request)
         return self._sequence
 
     def answered(self, number: int) -> bool:
-        return any(
-            ICMP in packet and (packet[ICMP].type, packet[ICMP].id, packet[ICMP].seq) == (0, 9, number)
-            for packet in self.received
-        )
+        return number in self._answers
 
     def send(self, packet: IP) -> None:
         sealed = bytes(packet)

@@ -29,6 +29,7 @@ ESP, AH = 50, 51
 IKE_PORTS = (500, 4500)
 HELD_PACKETS = 4
 PING_SECONDS = 0.3
+ECHO_ID, ECHO_DATA = 7, bytes(range(56))
 MTU = 2048
 
 
@@ -76,8 +77,11 @@ class OurComputer:
         )
         self.received: list[IP] = []
         self.refused: list[Status] = []
+        self.first = b""
+        """The first packet of a user."""
         self.sent: list[bytes] = []
         """The IKE messages, as they went out."""
+        self._answers: set[int] = set()
         self._sequence = 0
         with space.entered():
             self._ports = {port: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for port in IKE_PORTS}
@@ -105,20 +109,16 @@ class OurComputer:
     def ping(self, source: str = OUR_ADDRESS, destination: str = PEER_ADDRESS) -> int:
         """Sends an echo request, protected or held as the policy wants; its number."""
         self._sequence += 1
-        request = ICMP(type=8, id=7, seq=self._sequence) / Raw(bytes(range(56)))
+        request = ICMP(type=8, id=ECHO_ID, seq=self._sequence) / Raw(ECHO_DATA)
         self._outbound(bytes(IP(src=source, dst=destination, id=self._sequence) / request))
         return self._sequence
 
     def answered(self, number: int) -> bool:
         """Whether the echo reply to `ping` has come, protected as the policy wants, with the data that was sent."""
-        return any(
-            ICMP in packet
-            and (packet[ICMP].type, packet[ICMP].id, packet[ICMP].seq) == (0, 7, number)
-            and bytes(packet[ICMP].payload) == bytes(range(56))
-            for packet in self.received
-        )
+        return number in self._answers
 
     def _outbound(self, packet: bytes) -> None:
+        self.first = self.first or packet
         burst = Burst(1, MTU).load([packet])
         self.computer.driver.outbound(burst, time.time())
         self._transmit(burst)
@@ -181,9 +181,14 @@ class OurComputer:
 
     def _deliver(self, packet: IP) -> None:
         self.received.append(packet)
-        if ICMP in packet and packet[ICMP].type == 8:
-            reply = ICMP(type=0, id=packet[ICMP].id, seq=packet[ICMP].seq) / packet[ICMP].payload
+        if ICMP not in packet:
+            return
+        echo = packet[ICMP]
+        if echo.type == 8:
+            reply = ICMP(type=0, id=echo.id, seq=echo.seq) / echo.payload
             self._outbound(bytes(IP(src=packet.dst, dst=packet.src) / reply))
+        elif (echo.type, echo.id, bytes(echo.payload)) == (0, ECHO_ID, ECHO_DATA):
+            self._answers.add(echo.seq)
 
     # What a test asks
 
@@ -221,5 +226,6 @@ def run(owners: Iterable[OurComputer], until: Callable[[], object], what: str, s
         ready, _, _ = select.select(list(by_socket), [], [], min(owner.wait_seconds() for owner in running))
         for made in ready:
             by_socket[made].receive(made)
+            by_socket[made].settle()  # IKE's last message goes out before what it allows
         for owner in running:
             owner.settle()

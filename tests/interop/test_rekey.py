@@ -28,7 +28,7 @@ def main_modes(ours: OurComputer) -> int:
 
 
 def ping_until(ours: OurComputer, peer: EspPeer, until: Callable[[], object], what: str, seconds: float) -> list[str]:
-    """An echo request every `GAP` seconds, from both ends in turn; the numbers of those that got no answer."""
+    """An echo request every `GAP` seconds, from both ends in turn; those that got no answer."""
     ours_sent: list[int] = []
     peers_sent: list[int] = []
     due = time.monotonic()
