@@ -29,6 +29,8 @@ packages-of = $(shell awk -v tags='$(subst -, ,$1)' 'BEGIN { split(tags, t); for
 installed-of = $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $1 2>/dev/null | awk '$$2 == "installed" { print $$1 }')
 missing-of = $(filter-out $(call installed-of,$(call packages-of,$1)),$(call packages-of,$1))
 apt-install = apt-get install -y --no-install-recommends
+# apt's own user cannot write into a checkout of root's.
+as-root = -o APT::Sandbox::User=root
 
 .PHONY: help
 help: ## Show this list
@@ -45,7 +47,7 @@ test: lint ## Lint, type check and run the tests
 	.venv/bin/pytest -m "not interop" $(PYTEST_ARGS)
 
 .PHONY: test-interop
-test-interop: .venv/.packages-build-test-interop .venv/.tools ## Run the tests that need whole foreign servers
+test-interop: .venv/.packages-build-test-interop .venv/.tools build/libreswan/.unpacked ## Run the tests that need whole foreign servers
 	.venv/bin/pytest -m interop $(or $(PYTEST_ARGS),tests/interop)
 
 # Children inherit LD_PRELOAD: tshark runs well with it. PYTHONSAFEPATH: the installed package, not the one of this directory.
@@ -118,6 +120,13 @@ endef
 
 .venv/.fuzz: pyproject.toml | .venv/.built
 	.venv/bin/pip install -q --group fuzz
+	@touch $@
+
+# libreswan's package conflicts with strongSwan's: its programs are unpacked, not installed.
+build/libreswan/.unpacked: | .venv/.packages-build-test-interop
+	rm -rf $(@D) && mkdir -p $(@D)
+	cd $(@D) && { apt-get download -qq $(as-root) libreswan || \
+	    { apt-get update -qq && apt-get download -qq $(as-root) libreswan; }; } && dpkg -x libreswan_*.deb .
 	@touch $@
 
 # Installed, not editable, with a build directory of its own: the instrumented modules never mix with those of .venv.

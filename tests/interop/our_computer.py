@@ -64,7 +64,7 @@ class OurComputer:
     def __init__(
         self, space: Namespace, policy: Policy, *, address: str = OUR_ADDRESS, seed: bytes = b"ours", **options: Any
     ) -> None:
-        self.address = address
+        self.address, self.policy = address, policy
         self.computer = Computer(
             "OURS",
             IPv4Address(address),
@@ -75,6 +75,7 @@ class OurComputer:
             key_log=True,
             **{"profile": "modern", **options},
         )
+        self.computer.start(time.time())
         self.received: list[IP] = []
         self.refused: list[Status] = []
         self.first = b""
@@ -91,7 +92,6 @@ class OurComputer:
             }
         for port, made in self._ports.items():
             made.bind((address, port))
-        self.computer.start(time.time())
 
     def close(self) -> None:
         for made in (*self._ports.values(), *self._raw.values()):

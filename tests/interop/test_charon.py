@@ -31,7 +31,12 @@ SUITES = {
     "3des-sha1-modp1024": Suite("3DES-SHA1-2", "3des-sha1-modp1024", "ESP[3DES,SHA1]", "3des-sha1"),
     "3des-md5-modp768": Suite("3DES-MD5-1", "3des-md5-modp768", "ESP[3DES,MD5]", "3des-md5"),
     "des-md5-modp768": Suite("DES-MD5-1", "des-md5-modp768", "ESP[DES,MD5]", "des-md5"),
-    "aes128-sha1-modp1024": Suite("3DES-SHA1-2", "3des-sha1-modp1024", "ESP[AES-128-CBC,SHA1]", "aes128-sha1"),
+    "aes128-sha1-modp1024": Suite("AES-128-SHA1-2", "aes128-sha1-modp1024", "ESP[AES-128-CBC,SHA1]", "aes128-sha1"),
+    "aes128-sha256-modp2048": Suite(
+        "AES-128-SHA256-14", "aes128-sha256-modp2048", "ESP[AES-128-CBC,SHA256]", "aes128-sha256"
+    ),
+    "aes256-sha384-modp3072": Suite("AES-256-SHA384-15", "aes256-sha384-modp3072", "ESP[AES-128-GCM]", "aes128gcm16"),
+    "aes256-sha512-ecp256": Suite("AES-256-SHA512-19", "aes256-sha512-ecp256", "ESP[NULL,SHA1]", "null-sha1"),
 }
 
 
@@ -75,7 +80,7 @@ def check_both_ends(ours: OurComputer, charon: Charon, *, pfs: bool) -> None:
     assert [text.partition("\n")[0] for text in ours.audits(541)] == ["IKE established a security association."] * 2
     assert charon.said(r"IKE_SA connection0\[\d+\] established between")
     assert charon.said(r"CHILD_SA child0\{\d+\} established with SPIs")
-    assert charon.said(r"selected proposal: ESP:\S+/MODP_\d+/NO_EXT_SEQ") == pfs
+    assert charon.said(r"selected proposal: ESP:\S+/(MODP|ECP)_\d+/NO_EXT_SEQ") == pfs
     ((_, key),) = ours.computer.ike_keys
     assert charon.secret("encryption key Ka") == key
     theirs = {sa.spi: (sa.encryption_key, sa.integrity_key) for sa in charon.sas.values()}

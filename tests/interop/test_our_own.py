@@ -34,7 +34,7 @@ def in_virtual_time(pair: list[OurComputer]) -> list[list[bytes]]:
         Computer(
             "OURS",
             owner.computer.address,
-            owner.computer.agent.active.policy if owner.computer.agent.active else None,
+            owner.policy,
             seed=seed,
             profile="modern",
             hold_packets=4,
