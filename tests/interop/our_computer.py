@@ -78,8 +78,8 @@ class OurComputer:
         self.computer.start(time.time())
         self.received: list[IP] = []
         self.refused: list[Status] = []
-        self.first = b""
-        """The first packet of a user."""
+        self.first = 0.0, b""
+        """When the first packet of a user went out, and that packet."""
         self.sent: list[bytes] = []
         """The IKE messages, as they went out."""
         self._answers: set[int] = set()
@@ -99,9 +99,7 @@ class OurComputer:
 
     def stop(self) -> None:
         """Ends everything and tells the peers."""
-        now = time.time()
-        self.computer._engine.close(now)
-        self.computer._settle(now)
+        self.computer.stop(time.time())
         self.settle()
 
     # What users of the computer do
@@ -118,7 +116,8 @@ class OurComputer:
         return number in self._answers
 
     def _outbound(self, packet: bytes) -> None:
-        self.first = self.first or packet
+        if not self.first[0]:
+            self.first = time.time(), packet
         burst = Burst(1, MTU).load([packet])
         self.computer.driver.outbound(burst, time.time())
         self._transmit(burst)

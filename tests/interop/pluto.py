@@ -56,7 +56,16 @@ class Pluto:
         pluto = [
             *(str(PROGRAMS / "pluto"), "--nofork", "--stderrlog", "--config", str(configuration)),
             *("--rundir", "/run/pluto", "--ipsecdir", str(self.folder / "d"), "--nssdir", str(self.folder / "nss")),
-            *("--secretsfile", str(secrets), "--no-dnssec", "--use-xfrm", "--nhelpers", "0", "--debug", "crypt,private"),
+            *(
+                "--secretsfile",
+                str(secrets),
+                "--no-dnssec",
+                "--use-xfrm",
+                "--nhelpers",
+                "0",
+                "--debug",
+                "crypt,private",
+            ),
         ]
         # It looks for its helpers in /usr/libexec, and its /run is nobody else's.
         script = (
@@ -68,7 +77,9 @@ class Pluto:
         self._program = self.lab.start(self.space, ("sh", "-c", script), "pluto", **log)
         wait_until(lambda: self.said("listening for IKE messages|adding UDP interface") or self._ready(), "pluto")
         assert "listening" in self.whack("--listen")
-        added = self._inside(PROGRAMS / "addconn", "--config", configuration, "--ctlsocket", "/run/pluto/pluto.ctl", "link")
+        added = self._inside(
+            PROGRAMS / "addconn", "--config", configuration, "--ctlsocket", "/run/pluto/pluto.ctl", "link"
+        )
         wait_until(lambda: self.said('"link": added'), f"pluto's connection ({added})")
 
     def _ready(self) -> bool:

@@ -64,5 +64,11 @@ def test_no_aggressive_mode(scan: Callable[..., str]) -> None:
 
 
 def test_nothing_else_is_answered(scan: Callable[..., str]) -> None:
-    for words in (["--ikev2"], ["--headerver=0x20"], ["--hdrflags=1"], ["--exchange=3"], ["--rcookie=1122334455667788"]):
+    for words in (
+        ["--ikev2"],
+        ["--headerver=0x20"],
+        ["--hdrflags=1"],
+        ["--exchange=3"],
+        ["--rcookie=1122334455667788"],
+    ):
         assert "0 returned handshake; 0 returned notify" in scan("--trans=5,2,1,2", *words), words

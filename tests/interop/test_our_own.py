@@ -43,10 +43,10 @@ def in_virtual_time(pair: list[OurComputer]) -> list[list[bytes]]:
         for owner, seed in zip(pair, (b"ours", b"peer's"), strict=True)
     ]
     sent: list[list[bytes]] = [[], []]
+    now, packet = pair[0].first  # a responder's cookie knows the minute
     for end in made:
-        end.start(0.0)
-    made[0].driver.outbound(Burst(1).load([pair[0].first]), 0.0)
-    now = 0.0
+        end.start(now)
+    made[0].driver.outbound(Burst(1).load([packet]), now)
     moved = True
     while moved:
         moved = False
@@ -65,9 +65,7 @@ def in_virtual_time(pair: list[OurComputer]) -> list[list[bytes]]:
     ("main_mode", "quick_mode", "pfs"),
     [("3DES-SHA1-2", "ESP[3DES,SHA1]", False), ("DES-MD5-1", "ESP[AES-128-GCM]", True)],
 )
-def test_real_and_virtual_time(
-    main_mode: str, quick_mode: str, pfs: bool, lab: Namespaces, our_computer: Make
-) -> None:
+def test_real_and_virtual_time(main_mode: str, quick_mode: str, pfs: bool, lab: Namespaces, our_computer: Make) -> None:
     ours, theirs = computers(lab, our_computer, main_mode, quick_mode, pfs=pfs)
     converse(ours, [theirs], OUR_ADDRESS, PEER_ADDRESS)
     converse(theirs, [ours], PEER_ADDRESS, OUR_ADDRESS)

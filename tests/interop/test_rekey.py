@@ -65,7 +65,7 @@ def test_quick_mode_before_its_lifetime_ends(
     lost = ping_until(ours, esp_peer, lambda: quick_modes(ours) == 4, "three rekeys", 20.0)
     assert lost == []
     assert main_modes(ours) == 1
-    run([ours, esp_peer], lambda: len(charon.lines(r"CHILD_SA child0\{\d+\} established")) == 4, "charon\'s log")
+    run([ours, esp_peer], lambda: len(charon.lines(r"CHILD_SA child0\{\d+\} established")) == 4, "charon's log")
     assert ours.refused == []
     wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
 
@@ -76,19 +76,17 @@ def test_quick_mode_by_volume(lab: Namespaces, charon: Charon, esp_peer: EspPeer
     converse(ours, [esp_peer], OUR_ADDRESS, PEER_ADDRESS)
     lost = ping_until(ours, esp_peer, lambda: quick_modes(ours) == 3, "two rekeys", 20.0)
     assert lost == []
-    run([ours, esp_peer], lambda: len(charon.lines(r"CHILD_SA child0\{\d+\} established")) == 3, "charon\'s log")
+    run([ours, esp_peer], lambda: len(charon.lines(r"CHILD_SA child0\{\d+\} established")) == 3, "charon's log")
     wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
 
 
-def test_quick_mode_that_charon_renews(
-    lab: Namespaces, charon: Charon, esp_peer: EspPeer, our_computer: Make
-) -> None:
+def test_quick_mode_that_charon_renews(lab: Namespaces, charon: Charon, esp_peer: EspPeer, our_computer: Make) -> None:
     charon.start(connection(IKE, ESP))
     ours = our_computer(policy(["3DES-SHA1-2"], ["ESP[3DES,SHA1]"], KEY))
     converse(ours, [esp_peer], OUR_ADDRESS, PEER_ADDRESS)
     charon.command("--rekey", "--child", "child0")
     lost = ping_until(ours, esp_peer, lambda: quick_modes(ours) == 2, "the rekey", 10.0)
-    run([ours, esp_peer], lambda: len(charon.lines(r"CHILD_SA child0\{\d+\} established")) == 2, "charon\'s log")
+    run([ours, esp_peer], lambda: len(charon.lines(r"CHILD_SA child0\{\d+\} established")) == 2, "charon's log")
     lost += ping_until(ours, esp_peer, lambda: len(ours.received) > 100, "pings under the new SA", 10.0)
     assert lost == []
     wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
@@ -104,7 +102,7 @@ def test_main_mode(who: str, lab: Namespaces, charon: Charon, esp_peer: EspPeer,
         charon.command("--rekey", "--ike", "connection0")
     lost = ping_until(ours, esp_peer, lambda: main_modes(ours) == 2 and quick_modes(ours) == 2, "both anew", 10.0)
     assert lost == []
-    run([ours, esp_peer], lambda: len(charon.lines(r"IKE_SA connection0\[\d+\] established")) == 2, "charon\'s log")
+    run([ours, esp_peer], lambda: len(charon.lines(r"IKE_SA connection0\[\d+\] established")) == 2, "charon's log")
     wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
 
 
