@@ -96,8 +96,8 @@ def kernel_sas(log: Path) -> dict[tuple[int, int], KernelSa]:
 class Charon:
     """Runs from `start` to the end of the namespaces.
 
-    With `shim` (a shared object made of xfrm_shim.c) the SAs go nowhere but into `sas`; without, kernel-libipsec carries
-    ESP in UDP itself.
+    With `shim` (a shared object made of xfrm_shim.c) the SAs go nowhere but into `sas`; without, kernel-libipsec
+    carries ESP in UDP itself.
     """
 
     def __init__(self, lab: Namespaces, space: Namespace, folder: Path, shim: Path | None) -> None:

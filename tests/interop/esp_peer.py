@@ -1,7 +1,7 @@
 """The data plane of a daemon whose netlink messages go nowhere: scapy carries ESP and AH with the keys it wanted.
 
-Answers echo requests that come protected, and sends its own. AH around ESP is done here (RFC 2402 section 3.3 with hmac),
-because scapy's own AH does not look at packets that carry ESP.
+Answers echo requests that come protected, and sends its own. AH is done here (RFC 2402 section 3.3 with hmac), because
+scapy's own does not look at packets that carry ESP.
 """
 
 from __future__ import annotations

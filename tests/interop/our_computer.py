@@ -1,4 +1,4 @@
-"""Our computer on real sockets in a namespace, driven by the test's own thread: an owner of `Computer` and nothing else.
+"""Our computer on real sockets in a namespace, driven by the test's own thread: an owner of `Computer`, no more.
 
 UDP 500 and 4500 for IKE; raw sockets for protocols 50 and 51, which also keep the kernel from answering ESP and AH with
 "protocol unreachable". Packets of users are made and taken here, the namespace routes none.

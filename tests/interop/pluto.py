@@ -1,4 +1,4 @@
-"""libreswan's pluto in a namespace. Its Debian package conflicts with strongSwan's, so it is unpacked, not installed."""
+"""libreswan's pluto in a namespace. Its Debian package conflicts with strongSwan's, so it is only unpacked."""
 
 from __future__ import annotations
 

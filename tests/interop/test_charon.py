@@ -1,4 +1,4 @@
-"""Our IKE and strongSwan's: Main Mode and Quick Mode in both directions, the same keys on both ends, protected traffic."""
+"""Our IKE and strongSwan's: both phases in both directions, the same keys on both ends, protected traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ike-scan finds out about our responder: the transforms of the policy, no Aggressive Mode, whose timing it has."""
+"""What ike-scan finds out about our responder: the transforms of the policy, no Aggressive Mode, Windows."""
 
 from __future__ import annotations
 

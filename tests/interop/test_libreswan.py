@@ -41,15 +41,8 @@ def test_preshared_key(
 ) -> None:
     tunnel = mode == "tunnel"
     subnets = {"leftsubnet": f"{PEER_HOST}/32", "rightsubnet": f"{OUR_HOST}/32"} if tunnel else {}
-    pluto.start(
-        {
-            "type": mode,
-            "ike": "3des-sha1-modp2048",
-            "phase2alg": "3des-sha1",
-            "pfs": "yes" if tunnel else "no",
-            **subnets,
-        }
-    )
+    proposals = {"ike": "3des-sha1-modp2048", "phase2alg": "3des-sha1", "pfs": "yes" if tunnel else "no"}
+    pluto.start({"type": mode, **proposals, **subnets})
     ours = our_computer(policy(["3DES-SHA1-14"], ["ESP[3DES,SHA1]"], KEY, tunnel=tunnel, pfs=tunnel))
     here, there = (OUR_HOST, PEER_HOST) if tunnel else (OUR_ADDRESS, PEER_ADDRESS)
     if initiator == "pluto":

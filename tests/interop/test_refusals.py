@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 from charon import PRESHARED_KEY, Charon, connection
-from our_computer import OurComputer, policy, run
-
 from ipsec_core.computer.profiles import MODERN
+from our_computer import OurComputer, policy, run
 
 pytestmark = pytest.mark.interop
 KEY = {"preshared_key": PRESHARED_KEY}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import wireshark
@@ -49,10 +50,8 @@ def ping_until(ours: OurComputer, peer: EspPeer, until: Callable[[], object], wh
         ]
 
     run([ours, peer], step, what, seconds)
-    try:
+    with suppress(TimeoutError):
         run([ours, peer], lambda: not lost(), "the last replies", 1.0)
-    except TimeoutError:
-        pass
     return lost()
 
 
