@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 from charon import PRESHARED_KEY, Charon, connection
-from ipsec_core.computer.profiles import MODERN
 from our_computer import OurComputer, policy, run
+
+from ipsec_core.computer.profiles import MODERN
 
 pytestmark = pytest.mark.interop
 KEY = {"preshared_key": PRESHARED_KEY}
