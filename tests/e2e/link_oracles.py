@@ -266,6 +266,7 @@ class Lab:
         self.folder = folder
         self.tunnel = tunnel
         self.cipher = cipher
+        self.modern = cipher == "AES-GCM"
 
     @cached_property
     def result(self) -> dict[str, Any]:

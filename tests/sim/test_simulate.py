@@ -46,7 +46,7 @@ def test_what_is_there(first: Path) -> None:
     assert names(first.parent) == ["lab", "out"]
     assert first.stat().st_mode & 0o777 == 0o755
     assert [names(first / name) for name in ("ALICE", "BOB")] == [["state.sqlite"]] * 2
-    assert len(read_pcapng(first / "link.pcapng")) == 61 + 9
+    assert len(read_pcapng(first / "link.pcapng")) == 61 + 10
     assert len((first / "esp_sa").read_text().splitlines()) == 2
     assert len((first / "ikev1_decryption_table").read_text().splitlines()) == 1
 
@@ -57,7 +57,7 @@ def test_result(first: Path) -> None:
     assert list(data) == keys
     assert (data["format"], data["name"], data["seed"]) == (1, "Test", 1)
     assert (data["traffic"]["packets"], data["traffic"]["delivered"]) == (61, 61)
-    assert data["link"]["frames"] == 70
+    assert data["link"]["frames"] == 71
     assert list(data["link"]["directions"]) == ["ALICE to BOB", "BOB to ALICE"]
     for computer in data["computers"].values():
         assert list(computer["ipsec_statistics"]) == [key for _, key in IPSEC_STATISTICS]
