@@ -6,12 +6,12 @@ tunnel mode holds the tunnel, and AH around it. What becomes of one becomes of a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
 from ipsec_core.computer.suites import Suite, suite_of
-from ipsec_core.driver import Driver, SecurityAssociation
+from ipsec_core.driver import Driver, SaInfo, SecurityAssociation
 from ipsec_core.ike import ChildSa, Encapsulation, QuickModeAnswered, QuickModeEstablished, UdpEncapsulation
 from ipsec_core.ike.iana import Protocol
 
@@ -89,9 +89,14 @@ def soft_seconds(lifetime: float, *, initiator: bool) -> float:
 
 
 def _add(
-    driver: Driver, event: QuickModeEvent, direction: Literal["out", "in"], initiator: bool, idle_seconds: float
+    driver: Driver,
+    event: QuickModeEvent,
+    direction: Literal["out", "in"],
+    initiator: bool,
+    idle_seconds: float,
+    before: SaInfo | None = None,
 ) -> tuple[int, ...]:
-    """The SAs of one direction, the outer first."""
+    """The SAs of one direction, the outer first; `before` is what one of them goes on from."""
     suite, outbound, offer = suite_of(event.offer), direction == "out", event.offer
     if isinstance(event, QuickModeEstablished):
         children = event.outbound if outbound else event.inbound
@@ -110,6 +115,9 @@ def _add(
         "idle_seconds": idle_seconds,
         "created": event.time,
     }
+    if before is not None:
+        spent = {key: max(common[key] - before.bytes, 1) for key in ("soft_bytes", "hard_bytes") if common[key]}
+        common |= {"sequence": before.sequence, **spent}
     selectors = event.selectors if outbound else event.selectors.mirrored()
     traffic = {
         "mode": "tunnel" if offer.encapsulation is Encapsulation.TUNNEL else "transport",
@@ -176,6 +184,17 @@ def install(driver: Driver, event: QuickModeEstablished, inbound: tuple[int, ...
     if inbound is None:
         inbound = install_inbound(driver, event, idle_seconds, initiator=event.initiator)
     return Pair(event, inbound, _add(driver, event, "out", event.initiator, idle_seconds))
+
+
+def move(driver: Driver, pair: Pair, address: str, port: int, local_port: int, idle_seconds: float) -> None:
+    """ESP in UDP goes to another address or port from now on: an SA in the place of the outbound one, with its keys."""
+    event = pair.event
+    assert event.udp is not None
+    (handle,) = pair.outbound
+    before = driver.sa_info(handle)
+    driver.delete_sa(handle)
+    there = replace(event, remote=address, udp=replace(event.udp, local_port=local_port, remote_port=port))
+    pair.outbound = _add(driver, there, "out", event.initiator, idle_seconds, before)
 
 
 def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, ...]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from ipsec_core.computer import oakley_log, udp
-from ipsec_core.computer.associations import KeyRecord, Pair, delete, idle, install, install_inbound, key_records
+from ipsec_core.computer.associations import KeyRecord, Pair, delete, idle, install, install_inbound, key_records, move
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.credentials import CertificateStore, Credentials, lacks_kerberos
 from ipsec_core.computer.listing import associations
@@ -29,6 +29,7 @@ from ipsec_core.errors import PolicyError
 from ipsec_core.ike import (
     Acquire,
     ChildDeleted,
+    Encapsulation,
     Event,
     IkeEngine,
     IkeOptions,
@@ -37,6 +38,7 @@ from ipsec_core.ike import (
     MainModeEstablished,
     MainModePolicy,
     NegotiationFailed,
+    PathChanged,
     QuickModeAnswered,
     QuickModeEstablished,
     QuickModePolicy,
@@ -352,6 +354,8 @@ class Computer:
                 self._deleted(event)
             case MainModeDeleted():
                 self._reports.main_mode_ended(event)
+            case PathChanged():
+                self._follow(now, event)
             case SoftAssociation():
                 if self._view is not None:
                     self._soft.install(event, self._view, self._idle_seconds)
@@ -365,13 +369,32 @@ class Computer:
             self._give_up(event.selectors, event.answers)
             self._engine.delete_child(now, event.inbound_spi)
             return
-        for old in self._pairs.values():
-            if old.event.selectors == event.selectors and old.event.remote == event.remote and not old.replaced:
-                old.retire(self.driver, event.time)
+        self._retire_before(event)
         self._pairs[event.inbound_spi] = install(self.driver, event, answered, self._idle_seconds)
         if self._key_log:
             self.keys.extend(key_records(event))
         self._reports.quick_mode(event)
+
+    def _retire_before(self, event: QuickModeEstablished) -> None:
+        """What the pair replaces, and what is older still.
+
+        Not what the other end began at the same time: both pairs carry traffic, and each may be an end's choice.
+        """
+        previous = self._pairs.get(event.previous or 0)
+        for old in self._pairs.values():
+            same = old.event.selectors == event.selectors and old.event.remote == event.remote
+            if previous and same and old.event.time <= previous.event.time and not old.replaced:
+                old.retire(self.driver, event.time)
+
+    def _follow(self, now: float, event: PathChanged) -> None:
+        """A NAT has moved the peer. In transport mode another address is another host to the selectors: begin anew."""
+        for pair in list(self._pairs.values()):
+            if pair.event.remote != event.remote or pair.event.udp is None or pair.replaced:
+                continue
+            if event.address == event.remote or pair.event.encapsulation is Encapsulation.TUNNEL:
+                move(self.driver, pair, event.address, event.port, event.local_port, self._idle_seconds)
+            else:
+                self._engine.delete_child(now, pair.inbound_spi)
 
     def _failed(self, event: NegotiationFailed) -> None:
         if event.inbound_spi in self._answered:
