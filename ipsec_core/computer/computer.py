@@ -344,7 +344,7 @@ class Computer:
                 self._reports.main_mode(event)
             case QuickModeAnswered():
                 self._answered[event.inbound_spi] = install_inbound(
-                    self.driver, event, self._idle_seconds, initiator=False
+                    self.driver, event, self._idle_seconds, initiator=event.initiator
                 )
             case QuickModeEstablished():
                 self._established(now, event)

@@ -98,7 +98,7 @@ class Pair:
                     moved = True
                 for packet in computer.take_packets():
                     self.now += STEP
-                    peer.datagram(self.now, packet)
+                    peer.datagram(self.now, self.carry(computer, packet))
                     moved = True
                 burst = Burst(8)
                 if computer.driver.release(burst, self.now):
@@ -122,7 +122,7 @@ class Pair:
         receiver = self.b if sender is self.a else self.a
         for i in range(len(burst)):
             if burst.status[i] == Status.PROTECTED:
-                arrived = Burst(1).load([burst.packet(i)])
+                arrived = Burst(1).load([self.carry(sender, burst.packet(i))])
                 receiver.driver.inbound(arrived, self.now)
                 self.delivered += arrived.packets()
             elif burst.status[i] == Status.NO_FILTER:
@@ -131,6 +131,10 @@ class Pair:
                 arrived = Burst(1).load([burst.packet(i)])
                 if receiver.driver.inbound(arrived, self.now):
                     self.soft += arrived.packets()
+
+    def carry(self, sender: Computer, packet: bytes) -> bytes:
+        """What arrives of a packet; a NAT changes it."""
+        return packet
 
     def audits(self, computer: Computer) -> list[int]:
         return [event.event_id for event in computer.log.events(log="Security")]
