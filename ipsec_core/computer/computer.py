@@ -307,9 +307,13 @@ class Computer:
     def _rekey(self, now: float, pair: Pair) -> None:
         """Asks for a successor. All SAs of a pair may want one; the engine negotiates once for the same traffic.
 
-        A pair that nobody used gets none: where a lifetime is shorter than SAIdleTime it would be replaced for ever.
+        A pair that nobody used gets none: where a lifetime is shorter than SAIdleTime it would be replaced for ever. It
+        ends now, so that traffic that comes late does not find it at its end.
         """
-        if pair.replaced or self._view is None or not pair.used(self.driver):
+        if pair.replaced or self._view is None:
+            return
+        if not pair.used(self.driver):
+            self._engine.delete_child(now, pair.inbound_spi)
             return
         event = pair.event
         self._engine.acquire(

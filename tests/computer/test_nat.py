@@ -22,7 +22,7 @@ UPDATED: dict[str, Any] = {"profile": "windows-2000-update"}
 
 
 class NatPair(Pair):
-    """ALICE is behind a NAT with the address PUBLIC; `shift` is what it adds to her ports, `seen` all UDP ports used."""
+    """ALICE is behind a NAT with the address PUBLIC; it adds `shift` to her ports, and has `seen` all UDP ports."""
 
     shift = 20000
     seen: set[tuple[int, int]]

@@ -110,6 +110,7 @@ def policy(
     methods: Sequence[str] = ("ESP[AES-128-GCM]",),
     key: str = SECRET,
     exchange: Sequence[str] = ("3DES-SHA1-1",),
+    key_exchange: dict[str, Any] | None = None,
     **action: Any,
 ) -> Policy:
     """Two computers protect all between them; or the rules given. Group 1 keeps the handshakes cheap."""
@@ -119,7 +120,8 @@ def policy(
         "action": {"negotiate": list(methods), **action},
         "authentication": [{"preshared_key": key}],
     }
-    table = {"name": "Lab", "key_exchange": {"methods": list(exchange)}, "rules": list(rules) or [rule]}
+    settings = {"methods": list(exchange), **(key_exchange or {})}
+    table = {"name": "Lab", "key_exchange": settings, "rules": list(rules) or [rule]}
     return policy_from_table(table, "test")
 
 
