@@ -168,11 +168,6 @@ class State:
         except (OSError, sqlite3.Error) as error:
             raise StateError(f"{path}: cannot be written ({error})") from None
 
-    def image(self) -> bytes:
-        """The bytes of a state file with all that is here, for who writes it in another way than `save_as`."""
-        self.commit()
-        return self._connection.serialize()
-
     def commit(self) -> None:
         """Make what was written visible to readers of the directory."""
         self._connection.commit()

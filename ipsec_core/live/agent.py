@@ -9,26 +9,30 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
+import sqlite3
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from ipsec_core.computer import udp
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
+from ipsec_core.computer.credentials import CertificateStore
+from ipsec_core.computer.profiles import MODERN, profile_of
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
+from ipsec_core.ike import IkeOptions
 from ipsec_core.live import devices, network
+from ipsec_core.live.directory import open_state
 from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
-from ipsec_core.live.storage import StateDirectory
+from ipsec_core.live.paths import Paths
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
 
-# Datagrams of port 500 before packets get theirs.
+# Datagrams of port 500 before packets get their turn.
 _DATAGRAMS = 32
 _AUDIT = AuditPolicy(frozenset({("logon_events", True), ("logon_events", False)}))
 _IP_HEADER, _UDP_HEADER = 20, 8
@@ -36,7 +40,11 @@ _IP_HEADER, _UDP_HEADER = 20, 8
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `ipsec-core agent` is told. `interval`: seconds between two writings of the state directory."""
+    """What `ipsec-core agent` is told.
+
+    `name`: that of the computer, empty for the one in the state directory, or the host's. `interval`: seconds between
+    two writings of the state directory. `udp`: pretend a NAT, so that ESP goes in UDP.
+    """
 
     state: Path
     policy: Path
@@ -45,8 +53,17 @@ class Settings:
     name: str = ""
     profile: str = "windows-2000"
     key_log: bool = False
-    interval: float = 5.0
+    trace: bool = False
     udp: bool = False
+    interval: float = 5.0
+
+    def options(self) -> IkeOptions:
+        """What the computer's IKE does: as its profile, or with ESP in UDP in any case."""
+        options = profile_of(self.profile).options
+        if not self.udp:
+            return options
+        dialects = options.nat_traversal or MODERN.options.nat_traversal
+        return replace(options, nat_traversal=dialects, pretend_nat=True)
 
 
 def load_policy(path: Path) -> Policy:
@@ -64,25 +81,27 @@ def load_policy(path: Path) -> Policy:
 class Agent:
     """Use it in a `with` statement: all that it takes of the machine is given back at the end."""
 
-    def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
-        """`report` gets one line for each thing that a watcher should know."""
+    def __init__(
+        self,
+        settings: Settings,
+        report: Callable[[str], None],
+        *,
+        write_keys: Callable[[Path, Computer], None] | None = None,
+        certificates: CertificateStore | None = None,
+    ) -> None:
+        """`report` gets one line for each thing that a watcher should know; `write_keys` the state directory whenever
+        it is written, if `settings.key_log` says so."""
         self.settings = settings
-        self._report = report
+        self._say = report
+        self._write_keys = write_keys if settings.key_log else None
+        self._certificates = certificates
         self._clock = Clock()
-        self._policy = load_policy(settings.policy)
-        self.computer = Computer(
-            settings.name or socket.gethostname(),
-            settings.listen,
-            self._policy,
-            seed=os.urandom(32),
-            profile=settings.profile,
-            audit=_AUDIT,
-            key_log=settings.key_log,
-        )
+        self._options = settings.options()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._failure: AgentError | None = None
-        self._keys = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keys = -1
         self._resources = ExitStack()
 
     def __enter__(self) -> Agent:
@@ -98,17 +117,32 @@ class Agent:
 
     def _open(self) -> None:
         settings, keep = self.settings, self._resources
+        self._policy = load_policy(settings.policy)
+        self._ike = {}
+        for port in (devices.IKE_PORT, devices.NAT_T_PORT):
+            self._ike[port] = keep.enter_context(devices.open_udp(settings.listen, port))
+        raw = [keep.enter_context(devices.open_raw(settings.listen, protocol)) for protocol in devices.RAW_PROTOCOLS]
+        self._icmp = keep.enter_context(devices.open_icmp(settings.listen))
+        link = network.link_of(settings.listen)
+        state = keep.enter_context(open_state(settings.state, settings.name, self._say if settings.trace else None))
+        self.computer = Computer(
+            state.name,
+            settings.listen,
+            self._policy,
+            seed=os.urandom(32),
+            profile=settings.profile,
+            options=self._options,
+            certificates=self._certificates,
+            audit=_AUDIT,
+            registry={"EnableLogging": 1} if settings.trace else None,
+            state=state,
+            key_log=settings.key_log,
+        )
         self.computer.start(self._clock())
-        self._directory = StateDirectory(settings.state)
-        keep.callback(self._directory.close)
-        ike = {port: devices.open_udp(settings.listen, port) for port in (devices.IKE_PORT, devices.NAT_T_PORT)}
-        raw = [devices.open_raw(settings.listen, number) for number in (50, 51)] + [devices.open_sender()]
-        for made in (*ike.values(), *raw):
-            keep.callback(made.close)
+        self._paths = Paths(self.computer.driver, settings.listen, link.mtu)
         tun = devices.open_tun(settings.tun)
         keep.callback(os.close, tun)
-        self._ike = ike
-        self._network = network.Network(settings.tun, network.link_of(settings.listen))
+        self._network = network.Network(settings.tun, link)
         keep.callback(self._network.down)
         self._network.up(self._mtu(), self._routes())
         self._selector = PacketSelector(
@@ -117,49 +151,78 @@ class Agent:
             self._clock,
             self._work,
             tun=tun,
-            udp=ike[devices.NAT_T_PORT].fileno(),
+            udp=self._ike[devices.NAT_T_PORT].fileno(),
             esp=raw[0].fileno(),
             ah=raw[1].fileno(),
             raw=raw[2].fileno(),
-            mtu=self._network.link.mtu,
+            mtu=link.mtu,
         )
+        keep.callback(self._selector.close)
 
     def _mtu(self) -> int:
-        udp_possible = self.settings.udp or self.settings.profile == "modern"
-        return clear_mtu(self._policy, self._network.link.mtu, udp=udp_possible)
+        return clear_mtu(self._policy, self._network.link.mtu, udp=bool(self._options.nat_traversal))
 
     def _routes(self) -> tuple[network.Route, ...]:
         active = self.computer.agent.active
         return network.routes(active.filters if active else (), network.addresses())
 
+    def _report(self, text: str) -> None:
+        self._say(f"{self.computer.name}: {text}")
+
     # The run
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT. AgentError when the TUN device is taken away."""
-        loop = asyncio.SelectorEventLoop(self._selector)
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        """Until SIGTERM or SIGINT; SIGHUP reads the policy anew. AgentError when the TUN device is taken away."""
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self._selector)) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
-        loop.add_reader(self._ike[devices.IKE_PORT].fileno(), self._datagrams)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
+        loop.add_reader(self._ike[devices.IKE_PORT], self._datagrams)
+        loop.add_reader(self._icmp, self._messages)
         self._settle()
         self._write()
+        self._begin(self._keep_writing())
         self._report(
-            f"{self.computer.name}: listening on {self.settings.listen}, traffic through {self.settings.tun} "
-            f"(MTU {self._mtu()}), state in {self.settings.state}"
+            f"listening on {self.settings.listen}, traffic through {self.settings.tun} (MTU {self._mtu()}), "
+            f"state in {self.settings.state}"
         )
-        writer = asyncio.create_task(self._keep_writing())
-        try:
-            await self._stopped.wait()
-        finally:
-            writer.cancel()
-            loop.remove_reader(self._ike[devices.IKE_PORT].fileno())
-        self._stop()
+        await self._stopped.wait()
+        for task in self._tasks:
+            task.cancel()
+        loop.remove_reader(self._ike[devices.IKE_PORT])
+        loop.remove_reader(self._icmp)
+        self.computer.stop(self._clock())
+        self._settle()
+        self._write()
         if self._failure is not None:
             raise self._failure
+        self._report("stopped")
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        try:
+            policy = load_policy(self.settings.policy)
+            self.computer.update_policy(self._clock(), policy)
+        except IpsecError as error:
+            self._report(f"the policy stays as it was: {error}")
+            return
+        self._policy = policy
+        self._settle()
+        try:
+            # In a thread: netlink waits for the kernel in a loop of its own.
+            await asyncio.to_thread(lambda: self._network.change(self._mtu(), self._routes()))
+        except AgentError as error:
+            self._report(str(error))
+            return
+        self._report(f"policy {policy.name!r} is in effect")
 
     def _work(self, datagrams: list[bytes], gone: bool) -> None:
         """What the packet loop has left: IKE datagrams of port 4500 and questions of the driver."""
@@ -183,21 +246,28 @@ class Agent:
             self.computer.datagram(self._clock(), packet)
         self._settle()
 
+    def _messages(self) -> None:
+        """ICMP: a router may say that IPsec packets are too long for it."""
+        for _ in range(_DATAGRAMS):
+            try:
+                packet = self._icmp.recv(65535)
+            except OSError:
+                break
+            self._paths.on_icmp(self._clock(), packet)
+
     def _due(self) -> None:
         self._timer = None
         self.computer.timer(self._clock())
         self._settle()
 
     def _settle(self) -> None:
-        """Sends what the computer wants to send, gives new SAs their path MTU, and sets its timer."""
+        """Sends what the computer wants to send, gives new SAs their path MTU, and sets the computer's timer."""
         for packet in self.computer.take_packets():
             self._send(packet)
-        keys = self.computer.driver.counters()["key_additions"]
+        keys = self.computer.driver.counters()["key_additions"] + self.computer.driver.counters()["soft_associations"]
         if keys != self._keys:
             self._keys = keys
-            for sa in self.computer.driver.sas():
-                if sa.direction == "out" and not sa.path_mtu and sa.protocol != "none":
-                    self.computer.driver.set_path_mtu(sa.handle, self._network.link.mtu)
+            self._paths.new_sas()
             self._selector.release()
         if self._timer is not None:
             self._timer.cancel()
@@ -214,24 +284,20 @@ class Agent:
         try:
             self._ike[source_port].sendto(packet[_IP_HEADER + _UDP_HEADER :], (destination, port))
         except OSError as error:
-            self._report(f"{self.computer.name}: IKE to {destination}: {error.strerror}")
+            self._report(f"IKE to {destination}: {error.strerror}")
 
     # The state directory
 
     async def _keep_writing(self) -> None:
         while True:
             await asyncio.sleep(self.settings.interval)
+            self._paths.forget(self._clock())
             self._write()
 
     def _write(self) -> None:
         try:
-            self._directory.write(self.computer.snapshot(self._clock()).image())
-        except (OSError, IpsecError) as error:
-            self._report(f"{self.computer.name}: {self.settings.state}: the state cannot be written: {error}")
-
-    def _stop(self) -> None:
-        self.computer._engine.close(self._clock())
-        self.computer._settle(self._clock())
-        for packet in self.computer.take_packets():
-            self._send(packet)
-        self._write()
+            self.computer.snapshot(self._clock())
+            if self._write_keys:
+                self._write_keys(self.settings.state, self.computer)
+        except (OSError, sqlite3.Error, IpsecError) as error:
+            self._report(f"{self.settings.state}: the state cannot be written: {error}")

@@ -19,6 +19,9 @@ NAT_T_PORT = 4500
 # The packets of our own sockets bear it, and the rule that leads traffic into the TUN device makes an exception of it.
 MARK = 0x1F4
 
+# ESP, AH, and IPPROTO_RAW to send both.
+RAW_PROTOCOLS = (50, 51, socket.IPPROTO_RAW)
+
 _TUN = Path("/dev/net/tun")
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
@@ -28,6 +31,7 @@ _UDP_OFFLOADS = 0x20 | 0x40
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _UDP_GRO = 104
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
+_SOL_RAW, _ICMP_FILTER, _UNREACHABLE = 255, 1, 3
 # What TCP may have under way (tcp_rmem) has to fit, or a busy moment of ours costs its packets.
 _RECEIVE_BYTES = 32 << 20
 _SEND_BYTES = 4 << 20
@@ -102,31 +106,26 @@ def open_udp(address: IPv4Address, port: int) -> socket.socket:
 
 
 def open_raw(address: IPv4Address, protocol: int) -> socket.socket:
-    """Packets of an IP protocol to us, with their headers. While it is open the kernel does not refuse them by ICMP."""
-    made = _raw(protocol)
-    try:
-        with _refused(f"raw socket on {address}"):
-            made.bind((str(address), 0))
-    except BaseException:
-        made.close()
-        raise
-    return made
+    """Packets of an IP protocol to us, with their headers; what is sent brings its headers along.
 
-
-def open_sender() -> socket.socket:
-    """Sends IP packets as they are."""
-    return _raw(socket.IPPROTO_RAW)
-
-
-def _raw(protocol: int) -> socket.socket:
-    with _refused("raw socket"):
+    While it is open the kernel does not refuse packets of the protocol by ICMP.
+    """
+    with _refused(f"raw socket on {address}"):
         made = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
         try:
             _prepare(made)
             made.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+            made.bind((str(address), 0))
         except BaseException:
             made.close()
             raise
+    return made
+
+
+def open_icmp(address: IPv4Address) -> socket.socket:
+    """ICMP messages "destination unreachable" to us."""
+    made = open_raw(address, socket.IPPROTO_ICMP)
+    made.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << _UNREACHABLE) & 0xFFFFFFFF))
     return made
 
 

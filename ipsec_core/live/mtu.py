@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
+from typing import Literal
 
 from ipsec_core.computer.suites import suite_for
 from ipsec_core.driver import SecurityAssociation, algorithms, overhead
 from ipsec_core.policy.model import FilterActionKind, Policy, Rule, SecurityMethod
 
-# AH with the longest ICV (RFC 4868 2.6) in a tunnel, and ESP inside of it: for methods that are not one ESP SA.
-_LARGEST_OVERHEAD = 160
 _HOST = "192.0.2.1"
 _PORTS = (4500, 4500)
+
+Mode = Literal["tunnel", "transport"]
 
 
 def clear_mtu(policy: Policy, link_mtu: int, *, udp: bool) -> int:
@@ -29,24 +30,43 @@ def clear_mtu(policy: Policy, link_mtu: int, *, udp: bool) -> int:
 def _fitting(rule: Rule, method: SecurityMethod, link_mtu: int, udp: bool) -> int:
     suite = suite_for(method)
     if suite is None:
-        return link_mtu - _LARGEST_OVERHEAD
+        return link_mtu
+    tunnel = rule.tunnel_endpoint is not None
+    room = link_mtu
+    if suite.ah is not None:
+        # Around ESP it is in transport mode: the tunnel is the inner one's (RFC 2401 4.3).
+        around: Mode = "tunnel" if tunnel and suite.cipher is None else "transport"
+        room = _longest(_sa(around, "ah", "NULL", suite.ah.driver, None), room)
+    if suite.cipher is not None:
+        mode: Mode = "tunnel" if tunnel else "transport"
+        room = _longest(_sa(mode, "esp", suite.cipher.driver, suite.driver_integrity, _PORTS if udp else None), room)
+    return room
+
+
+def _sa(
+    mode: Mode, protocol: Literal["esp", "ah"], encryption: str, integrity: str, ports: tuple[int, int] | None
+) -> SecurityAssociation:
     lengths = {item.name: item.key_length for item in algorithms()}
-    network = IPv4Network(_HOST)
-    sa = SecurityAssociation(
+    return SecurityAssociation(
         "out",
         4096,
         _HOST,
         _HOST,
-        suite.cipher.driver,
-        bytes(lengths[suite.cipher.driver]),
-        suite.driver_integrity,
-        bytes(lengths[suite.driver_integrity]),
-        mode="transport" if rule.tunnel_endpoint is None else "tunnel",
-        inner_source=network,
-        inner_destination=network,
-        encapsulation=_PORTS if udp else None,
+        encryption,
+        bytes(lengths[encryption]),
+        integrity,
+        bytes(lengths[integrity]),
+        mode=mode,
+        protocol=protocol,
+        inner_source=IPv4Network(_HOST),
+        inner_destination=IPv4Network(_HOST),
+        encapsulation=ports,
+        allow_unauthenticated=True,
     )
-    longest = link_mtu
-    while longest + overhead(sa, longest) > link_mtu:
-        longest -= 1
-    return longest
+
+
+def _longest(sa: SecurityAssociation, room: int) -> int:
+    length = room
+    while length + overhead(sa, length) > room:
+        length -= 1
+    return length

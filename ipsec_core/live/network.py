@@ -100,8 +100,8 @@ class Network:
         with _netlink() as ipr:
             self._drop_rules(ipr)
             index = ipr.link_lookup(ifname=self.tun)[0]
-            self._set("ipv6", self.tun, "disable_ipv6", "1")
-            self._set("ipv4", self.tun, "rp_filter", _LOOSE)
+            _set("ipv6", self.tun, "disable_ipv6", "1")
+            _set("ipv4", self.tun, "rp_filter", _LOOSE)
             ipr.link("set", index=index, mtu=mtu, state="up")
             with suppress(NetlinkError):  # older kernels
                 ipr.link("set", index=index, gso_max_size=_LARGEST)
@@ -109,10 +109,12 @@ class Network:
             ipr.rule("add", family=socket.AF_INET, priority=RULE_PRIORITY, table=self.table, fwmark=MARK, flags=_INVERT)
         self._loosen()
 
-    def change(self, wanted: tuple[Route, ...]) -> None:
+    def change(self, mtu: int, wanted: tuple[Route, ...]) -> None:
         """Other routes take the place of those that are there."""
         with _netlink() as ipr:
-            self._routes(ipr, ipr.link_lookup(ifname=self.tun)[0], wanted)
+            index = ipr.link_lookup(ifname=self.tun)[0]
+            ipr.link("set", index=index, mtu=mtu)
+            self._routes(ipr, index, wanted)
 
     def down(self) -> None:
         """The device itself goes when its descriptor is closed, and its routes with it."""
@@ -144,11 +146,10 @@ class Network:
             self._filter = (own, values[0])
             own.write_text(_LOOSE)
 
-    @staticmethod
-    def _set(family: str, device: str, name: str, value: str) -> None:
-        path = _SETTINGS / family / "conf" / device / name
-        with suppress(FileNotFoundError):
-            path.write_text(value)
+
+def _set(family: str, device: str, name: str, value: str) -> None:
+    with suppress(FileNotFoundError):
+        (_SETTINGS / family / "conf" / device / name).write_text(value)
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from ipsec_core.computer.suites import PROFILES
+from ipsec_core.computer.computer import Computer
+from ipsec_core.computer.profiles import PROFILES
 from ipsec_core.live.agent import Agent, Settings
+from ipsec_core.sim.wireshark import write_esp_sa, write_ikev1_table
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> IPv4Address:
@@ -19,15 +21,29 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(f"{value!r}; accepted: an IPv4 address", context, parameter) from None
 
 
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write_keys(directory: Path, computer: Computer) -> None:
+    for name in ("esp_sa", "ikev1_decryption_table"):
+        (directory / name).touch(mode=0o600)
+    write_esp_sa(directory / "esp_sa", computer.keys)
+    write_ikev1_table(directory / "ikev1_decryption_table", computer.ike_keys)
+
+
 @click.command("agent")
 @click.option("--state", required=True, metavar="DIR", type=click.Path(path_type=Path), help="State directory.")
 @click.option("--policy", required=True, metavar="FILE", type=click.Path(path_type=Path), help="Policy (TOML).")
 @click.option("--listen", required=True, metavar="ADDRESS", callback=_address, help="IPv4 address of this computer.")
 @click.option("--tun", default="ipsec0", show_default=True, metavar="NAME", help="TUN device for protected traffic.")
 @click.option("--name", default="", metavar="NAME", help="Name of the computer. [default: the host's name]")
-@click.option("--profile", type=click.Choice(PROFILES), default="windows-2000", show_default=True, help="Algorithms.")
+@click.option(
+    "--profile", type=click.Choice(list(PROFILES)), default="windows-2000", show_default=True, help="Algorithms."
+)
 @click.option("--udp", is_flag=True, help="Pretend a NAT, so that ESP goes in UDP.")
-@click.option("--key-log", is_flag=True, help="Keep all keys in DIR, for Wireshark.")
+@click.option("--key-log", is_flag=True, help="Keep all keys in DIR, in the files of Wireshark's tables.")
+@click.option("--trace", is_flag=True, help="Show the lines of Oakley.log, and keep them in DIR (EnableLogging).")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
@@ -45,13 +61,14 @@ def command(
     profile: str,
     udp: bool,
     key_log: bool,
+    trace: bool,
     interval: float,
 ) -> None:
     """Run one computer in real time, until SIGTERM or Ctrl-C.
 
     IKE listens on UDP 500 and 4500 of ADDRESS; what the policy protects or blocks goes through the TUN device. DIR
-    shows the running computer to ipsecmon, events and netdiag.
+    shows the running computer to ipsecmon, events and netdiag. SIGHUP reads the policy anew.
     """
-    settings = Settings(state, policy, listen, tun, name, profile, key_log, interval, udp)
-    with Agent(settings, lambda line: print(line, file=sys.stderr, flush=True)) as agent:
+    settings = Settings(state, policy, listen, tun, name, profile, key_log, trace, udp, interval)
+    with Agent(settings, _report, write_keys=_write_keys) as agent:
         agent.run()
