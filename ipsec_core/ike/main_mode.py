@@ -65,9 +65,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One of the peer's: when it came, and from which (address, port) to which."""
+    """One of the peer's: when it came, and from which (address, port) to which; `length` in bytes."""
 
     header: wire.Header
+    length: int
     payloads: tuple[wire.Payload, ...]
     now: float
     local: tuple[str, int]
@@ -166,7 +167,7 @@ class MainMode:
             raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, f"{kind.name} message in state {self.state.name}")
         if header.encrypted:
             payloads = self._open(header, data[wire.HEADER_LENGTH :])
-        message = Message(header, payloads, now, (self.local, local_port), (self.remote, remote_port))
+        message = Message(header, len(data), payloads, now, (self.local, local_port), (self.remote, remote_port))
         try:
             answer = transition.handler(self, message)
         except CredentialRefused as error:
@@ -177,9 +178,6 @@ class MainMode:
         wait = transition.unfinished
         self.state = wait if wait and self._authentication.unfinished else transition.following
         reply = self._encode(answer) if answer else None
-        if reply and self.state is State.SA_ANSWERED and len(reply) > len(data):
-            # Anybody may have sent message 1 in anybody's name: the answer does not amplify it.
-            reply = self._encode(answer[:1])
         if self.state is State.ESTABLISHED:
             self.session = self._session(self._iv)
         return reply
@@ -264,7 +262,16 @@ class MainMode:
         answer, offer = choice
         self._sa_body = proposal.body()
         self._agree_on(answer, offer, message.payloads)
-        return with_gss_name(answer, self.policy.kerberos), *vendor_ids.answer(self.options, self.common)
+        sa = with_gss_name(answer, self.policy.kerberos)
+        payloads: tuple[wire.Payload, ...] = (sa, *vendor_ids.answer(self.options, self.common))
+        # Anybody may have sent message 1 in anybody's name: the answer does not amplify it. It has one transform of
+        # many and ids that message 1 had, but for Microsoft's, which only names us, and the GSS name.
+        room = message.length - wire.HEADER_LENGTH
+        if len(wire.encode_payloads(payloads)) > room:
+            payloads = (sa, *payloads[2:])
+            if len(wire.encode_payloads(payloads)) > room:
+                raise MalformedMessage(Notify.PAYLOAD_MALFORMED, "message 1 is shorter than the answer to it")
+        return payloads
 
     def _send_key(self, message: Message) -> tuple[wire.Payload, ...]:
         answer = wire.only(message.payloads, wire.SecurityAssociation)

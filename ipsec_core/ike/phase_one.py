@@ -18,7 +18,7 @@ from ipsec_core.ike.failures import (
     Unverified,
     reason_of_notify,
 )
-from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, MICROSOFT_VENDOR_ID, NAT_T_PORT, ExchangeType, Notify, Protocol
+from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, NAT_T_PORT, ExchangeType, Notify, Protocol
 from ipsec_core.ike.main_mode import MainMode, State
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
 from ipsec_core.ike.phase_two import QuickModes
@@ -202,7 +202,6 @@ class MainModes:
             self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
             return
         assert answer is not None
-        answer = _no_longer(answer, len(data))
         if not proven and self._out.options.dos_protect and self._unproven.busy and exchange.microsoft_peer:
             # [MS-IKEE] 3.1.7.2: others than Microsoft do not know this notify and go the usual way.
             self._out.counters["Cookies demanded"] += 1
@@ -499,24 +498,3 @@ class MainModes:
                 )
         if not self._acquires.waiting(remote):
             self._remove(main)
-
-
-def _no_longer(answer: bytes, request_length: int) -> bytes:
-    """Message 2 for a sender that may be forged: not longer than message 1.
-
-    It has one transform of many and no vendor id that message 1 did not have, but for Microsoft's, which only names us.
-    """
-    if len(answer) <= request_length:
-        return answer
-    header = wire.parse_header(answer)
-    payloads = tuple(
-        payload
-        for payload in wire.parse_clear(header, answer)
-        if not (isinstance(payload, wire.VendorId) and payload.data.startswith(MICROSOFT_VENDOR_ID))
-    )
-    shorter = wire.encode_clear(header, payloads)
-    if len(shorter) > request_length:
-        raise MalformedMessage(
-            Notify.PAYLOAD_MALFORMED, f"message 1 of {request_length} bytes is shorter than message 2"
-        )
-    return shorter

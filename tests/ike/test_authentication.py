@@ -436,6 +436,25 @@ def test_names_go_both_ways_in_kerberos_transforms_only(kit: Any) -> None:
     assert ours[0].kerberos.asked == ["bob$@REALM"]
 
 
+def test_a_name_that_would_make_the_answer_longer(kit: Any) -> None:
+    alice, bob = policies(kit, KERBEROS)
+    assert isinstance(bob.kerberos, Realm)
+    for length, good in ((24, True), (25, False)):
+        # Without Microsoft's id in it the answer has 24 bytes more than the message, or as many characters as that / 2.
+        bob.kerberos.name = "x" * (len("alice$@REALM") + length // 2 + length % 2)
+        initiator, responder = pair(kit, (alice, bob))
+        message = initiator.start()
+        if good:
+            answer = give(responder, message)
+            assert answer is not None
+            assert len(answer) == len(message)
+            assert not wire.every(clear(answer), wire.VendorId)
+        else:
+            with pytest.raises(MalformedMessage):
+                give(responder, message)
+            assert responder.state is State.LISTENING
+
+
 @pytest.mark.parametrize("name", [None, b"odd", b"\x00\xd8"])
 def test_method_65001_without_a_name_is_not_kerberos(kit: Any, name: bytes | None) -> None:
     """It is XAUTH's number, too."""

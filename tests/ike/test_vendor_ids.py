@@ -102,6 +102,19 @@ def test_fragmentation_takes_both(kit: Any, ours: bool, theirs: bool) -> None:
     assert initiator.common.fragmentation is responder.common.fragmentation is (ours and theirs)
 
 
+def test_the_answer_is_not_longer_than_a_message_1_without_our_name(kit: Any) -> None:
+    """Microsoft's id is all that goes: what both can do is said, or it is not in force."""
+    responder = exchange(kit, initiator=False, nat_traversal=(RFC,), fragmentation=True)
+    message = exchange(kit, initiator=True, nat_traversal=(RFC,), fragmentation=True).start()
+    header = wire.parse_header(message)
+    payloads = wire.parse_clear(header, message)
+    short = wire.encode_clear(header, tuple(p for p in payloads if p != wire.VendorId(MICROSOFT + bytes((0, 0, 0, 2)))))
+    answer = give(responder, short)
+    assert answer is not None
+    assert len(answer) == len(short)
+    assert ids(answer) == [RFC_ID, FRAGMENTATION]
+
+
 def test_variants_and_strangers() -> None:
     options = IkeOptions(nat_traversal=(RFC, DRAFT), fragmentation=True)
 
