@@ -24,6 +24,7 @@ from ipsec_core.ike.events import Acquire, Datagram, Event, IkePolicy, Mode, Neg
 from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, Unverified, reason_of_notify
 from ipsec_core.ike.fragments import Reassembly
 from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, NAT_T_PORT, UDP_PORT, ExchangeType, Notify, PayloadType, Protocol
+from ipsec_core.ike.main_table import MainTable
 from ipsec_core.ike.options import IkeOptions
 from ipsec_core.ike.outbox import KEEP_ALIVE, NON_ESP_MARKER, STATISTICS, Acquires, Children, Outbox
 from ipsec_core.ike.phase_one import MainModes
@@ -56,7 +57,10 @@ class IkeEngine:
         self._acquires = Acquires()
         self._children = Children(self._out)
         self._quick_modes = QuickModes(self._out, self._acquires, self._children, allocate_spi, self._advance)
-        self._main_modes = MainModes(self._out, self._acquires, self._children, self._quick_modes, self._advance)
+        self._mains = MainTable()
+        self._main_modes = MainModes(
+            self._out, self._mains, self._acquires, self._children, self._quick_modes, self._advance
+        )
         self._fragments = Reassembly()
 
     # What comes out
@@ -78,13 +82,14 @@ class IkeEngine:
     def statistics(self) -> dict[str, int]:
         """Counters since the engine was made, by the name that the monitor shows, and how many SAs are alive."""
         return {name: self._out.counters[name] for name in STATISTICS} | {
-            "Active main modes": sum(main.established is not None for main in self._main_modes.all()),
+            "Active main modes": sum(main.established is not None for main in self._mains.all()),
             "Active quick modes": len(self._children),
         }
 
     def main_modes(self) -> list[MainModeRecord]:
         """The ISAKMP SAs and the negotiations of some, without those that only a first message asks for."""
-        return self._main_modes.records()
+        mains = self._mains.all()
+        return [MainModeRecord.of(main) for main in mains if main.established is not None or main.promising]
 
     # What goes in
 
@@ -139,11 +144,11 @@ class IkeEngine:
         child = self._children.get(inbound_spi)
         if child is None:
             return
-        established = [main for main in self._main_modes.with_peer(child.remote) if main.established is not None]
-        if established:
+        alive = self._mains.alive(child.remote)
+        if alive:
             for protocol, spi in child.inbound.items():
                 delete = wire.Delete(protocol, SPI_LENGTH, (spi.to_bytes(SPI_LENGTH),))
-                self._out.send_informational(established[-1], delete)
+                self._out.send_informational(alive[-1], delete)
         self._children.forget(now, child, FailurePoint.ME)
 
     def inbound_traffic(self, now: float, spi: int) -> None:
@@ -167,7 +172,7 @@ class IkeEngine:
             )
         for child in self._children.all():
             self.delete_child(now, child.inbound_spi)
-        for main in self._main_modes.all():
+        for main in self._mains.all():
             self._main_modes.end(now, main, FailurePoint.ME)
 
     # Acquires
@@ -175,8 +180,8 @@ class IkeEngine:
     def _advance(self, now: float, remote: str) -> None:
         """Find a carrier for every acquire towards `remote` that has none, or begin a Main Mode for it."""
         for pending in self._acquires.waiting(remote):
-            mains = self._main_modes.with_peer(remote)
-            ready = [main for main in self._main_modes.alive(remote) if main.ready]
+            mains = self._mains.with_peer(remote)
+            ready = [main for main in self._mains.alive(remote) if main.ready]
             if any(self._quick_modes.join(main, pending) for main in mains):
                 continue
             if ready:
@@ -206,7 +211,7 @@ class IkeEngine:
             receive(self, now, header, data, origin)
 
     def _receive_fragment(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
-        if not self._main_modes.negotiation(header, origin).exchange.common.fragmentation:
+        if not self._mains.negotiation(header, origin).exchange.common.fragmentation:
             raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, "a fragment from a peer that has not announced any")
         self._out.counters["Fragments received"] += 1
         whole = self._fragments.add(now, header, data, origin.address)
@@ -221,17 +226,17 @@ class IkeEngine:
         self._main_modes.receive(now, header, data, origin)
 
     def _receive_quick_mode(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
-        self._quick_modes.receive(now, self._main_modes.established(header, origin), header, data)
+        self._quick_modes.receive(now, self._mains.established(header, origin), header, data)
 
     def _receive_informational(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
         if not header.encrypted:
             self._main_modes.receive_clear_notify(now, header, data, origin)
             return
-        main = self._main_modes.negotiation(header, origin)
+        main = self._mains.negotiation(header, origin)
         if main.established is None:
             self._main_modes.receive_early_notify(now, main, header, data)
             return
-        main = self._main_modes.established(header, origin)
+        main = self._mains.established(header, origin)
         quick = main.quick.get(header.message_id)
         if quick is not None and not quick.over:
             # CONNECTED (RFC 2408 section 3.1) and errors may come under the message id of what they are about.
@@ -249,7 +254,7 @@ class IkeEngine:
     def _receive_delete(self, now: float, main: MainConversation, delete: wire.Delete) -> None:
         """RFC 2408 section 3.15: the SPIs are the sender's inbound ones. The Quick Mode SAs outlive their Main Mode."""
         if delete.protocol == Protocol.ISAKMP:
-            for other in self._main_modes.alive(main.remote):
+            for other in self._mains.alive(main.remote):
                 if b"".join(other.cookies) in delete.spis:
                     self._main_modes.end(now, other, FailurePoint.PEER)
         elif delete.protocol in (Protocol.AH, Protocol.ESP):
@@ -289,7 +294,7 @@ class IkeEngine:
         if self._quick_modes.fall_through(now, quick):
             return
         self._quick_modes.failed(now, quick, _silence(quick), FailurePoint.ME)
-        if quick.exchange.initiator and quick.main in self._main_modes.with_peer(quick.remote):
+        if quick.exchange.initiator and quick.main in self._mains.with_peer(quick.remote):
             # Nothing came back under this SA: the peer has probably lost it. The next acquire begins anew.
             self._main_modes.end(now, quick.main, FailurePoint.ME, tell=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ipsec_core.ike import wire
-from ipsec_core.ike.conversations import MainConversation, MainModeRecord, Path, Pending
+from ipsec_core.ike.conversations import MainConversation, Path, Pending
 from ipsec_core.ike.defence import Cookies, HalfOpen
 from ipsec_core.ike.events import MainModeDeleted, MainModeEstablished, SoftAssociation
 from ipsec_core.ike.failures import (
@@ -20,6 +20,7 @@ from ipsec_core.ike.failures import (
 )
 from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, NAT_T_PORT, ExchangeType, Notify, Protocol
 from ipsec_core.ike.main_mode import MainMode, State
+from ipsec_core.ike.main_table import MainTable
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
 from ipsec_core.ike.phase_two import QuickModes
 from ipsec_core.ike.timers import Timer, rekey_after
@@ -38,21 +39,18 @@ class MainModes:
     def __init__(
         self,
         out: Outbox,
+        table: MainTable,
         acquires: Acquires,
         children: Children,
         quick_modes: QuickModes,
         advance: Callable[[float, str], None],
     ) -> None:
         self._out = out
+        self._table = table
         self._acquires = acquires
         self._children = children
         self._quick_modes = quick_modes
         self._advance = advance
-        # By (initiator cookie, responder cookie); the latter is zero until message 2 tells it.
-        self._by_cookies: dict[tuple[bytes, bytes], MainConversation] = {}
-        # Those that a peer began, by (address, initiator cookie): to know a repeated message 1.
-        self._openings: dict[tuple[str, bytes], MainConversation] = {}
-        self._by_peer: dict[str, dict[MainConversation, None]] = {}
         options = out.options
         self._cookies = Cookies(out.random)
         # Half-open: before and after message 3, which shows that the peer gets mail at its address.
@@ -60,38 +58,6 @@ class MainModes:
         self._proven = HalfOpen(options.max_half_open, options.max_half_open_per_peer)
         # Where to keep a NAT's mapping alive, by peer.
         self._kept_alive: dict[str, Path] = {}
-
-    def all(self) -> list[MainConversation]:
-        return list(self._by_cookies.values())
-
-    def with_peer(self, remote: str) -> list[MainConversation]:
-        """Oldest first."""
-        return list(self._by_peer.get(remote, ()))
-
-    def alive(self, remote: str) -> list[MainConversation]:
-        """The established ones; those that another has superseded first, then oldest first."""
-        alive = [main for main in self._by_peer.get(remote, ()) if main.established is not None]
-        return sorted(alive, key=lambda main: not main.superseded)
-
-    def records(self) -> list[MainModeRecord]:
-        """All but those that nobody has proven to want."""
-        return [
-            MainModeRecord.of(main)
-            for main in self._by_cookies.values()
-            if main.established is not None or main.promising
-        ]
-
-    def established(self, header: wire.Header, origin: Path) -> MainConversation:
-        """The SA that a message of phase 2 belongs to; MalformedMessage if it cannot be one."""
-        main = self._by_cookies.get((header.initiator_cookie, header.responder_cookie))
-        if main is None or main.established is None or not main.expects(origin.address):
-            raise MalformedMessage(Notify.INVALID_COOKIE, "no Main Mode SA with these cookies and this peer")
-        if not header.encrypted:
-            raise MalformedMessage(Notify.INVALID_FLAGS, "phase 2 in clear")
-        if not header.message_id:
-            raise MalformedMessage(Notify.INVALID_MESSAGE_ID, "message id 0 in phase 2")
-        main.origin = origin
-        return main
 
     def start(self, now: float, remote: str) -> MainConversation | None:
         """Begin a Main Mode with `remote`. None if policy has none for it, which answers what waits."""
@@ -112,19 +78,16 @@ class MainModes:
             options=self._out.options,
         )
         main = MainConversation(remote, exchange=exchange, path=Path(remote), created=now)
-        self._by_cookies[main.cookies] = main
-        self._by_peer.setdefault(remote, {})[main] = None
+        self._table.add(main)
         self._out.send_new(now, main, exchange.start())
         return main
 
     def _is_stranger(self, remote: str) -> bool:
         """Nothing is established with `remote`: INITIAL-CONTACT may tell it so (RFC 2407 section 4.6.3.3)."""
-        return not self._children.with_peer(remote) and not self.alive(remote)
+        return not self._children.with_peer(remote) and not self._table.alive(remote)
 
     def _new_cookie(self) -> bytes:
-        while (cookie := self._out.random(wire.COOKIE_LENGTH)) == wire.NO_COOKIE or (
-            (cookie, wire.NO_COOKIE) in self._by_cookies
-        ):
+        while (cookie := self._out.random(wire.COOKIE_LENGTH)) == wire.NO_COOKIE or self._table.taken(cookie):
             pass
         return cookie
 
@@ -132,17 +95,10 @@ class MainModes:
 
     def note_life(self, data: bytes, address: str) -> None:
         """Whoever sends anything with our cookie in it speaks IKE: no acquire goes on in clear for its silence."""
-        main = self._by_cookies.get((data[: wire.COOKIE_LENGTH], wire.NO_COOKIE))
+        main = self._table.unanswered(data[: wire.COOKIE_LENGTH])
         if main is not None and main.remote == address:
             main.alive = True
             self._out.timers.cancel((Timer.SOFT, main))
-
-    def negotiation(self, header: wire.Header, origin: Path) -> MainConversation:
-        """What a message with cookies of ours belongs to; MalformedMessage if there is nothing with this peer."""
-        main = self._lookup(header)
-        if main is None or not main.expects(origin.address):
-            raise MalformedMessage(Notify.INVALID_COOKIE, "no such negotiation with this peer")
-        return main
 
     def receive(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
         if header.message_id:
@@ -161,25 +117,21 @@ class MainModes:
     def _find(self, now: float, header: wire.Header, origin: Path) -> MainConversation | None:
         """The negotiation that a message belongs to; None for one that can only be a new message 1."""
         if header.responder_cookie == wire.NO_COOKIE:
-            if (header.initiator_cookie, wire.NO_COOKIE) in self._by_cookies:
+            if self._table.taken(header.initiator_cookie):
                 raise MalformedMessage(Notify.INVALID_COOKIE, "our own first message came back")
-            return self._openings.get((origin.address, header.initiator_cookie))
-        if self._lookup(header) is None and self._cookies.recognise(
+            return self._table.opened(origin.address, header.initiator_cookie)
+        if not self._table.known(header) and self._cookies.recognise(
             now, origin.address, header.initiator_cookie, header.responder_cookie
         ):
             # Message 1 again, with the cookie that it was refused for, or one that was half-open and had to go.
             return None
-        return self.negotiation(header, origin)
-
-    def _lookup(self, header: wire.Header) -> MainConversation | None:
-        cookies = (header.initiator_cookie, header.responder_cookie)
-        return self._by_cookies.get(cookies) or self._by_cookies.get((header.initiator_cookie, wire.NO_COOKIE))
+        return self._table.negotiation(header, origin)
 
     def _open(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
         remote, initiator_cookie = origin.address, header.initiator_cookie
         proven = header.responder_cookie != wire.NO_COOKIE
         cookie = header.responder_cookie if proven else self._cookies.make(now, remote, initiator_cookie)
-        if header.encrypted or (initiator_cookie, cookie) in self._by_cookies:
+        if header.encrypted or self._table.taken(initiator_cookie, cookie):
             raise MalformedMessage(Notify.INVALID_COOKIE, "not the first message of a negotiation")
         policy = self._out.policy.main_mode(self._out.local, remote)
         try:
@@ -208,8 +160,7 @@ class MainModes:
             self._notify_clear(header, cookie, len(data), origin, Notify.MICROSOFT_COOKIE, cookie)
             return
         main = MainConversation(remote, exchange=exchange, path=origin, created=now, heard=True, last_received=data)
-        self._by_cookies[main.cookies] = self._openings[remote, initiator_cookie] = main
-        self._by_peer.setdefault(remote, {})[main] = None
+        self._table.add(main)
         self._admit(now, main, self._proven if proven else self._unproven)
         alone = not self._unproven.busy and self._unproven.of(remote) <= 1
         self._out.send_new(now, main, answer, retransmit=proven or (alone and self._out.options.retransmit_first_reply))
@@ -269,8 +220,7 @@ class MainModes:
         if header.encrypted:
             main.path = main.origin
         if main.cookies != cookies:
-            del self._by_cookies[cookies]
-            self._by_cookies[main.cookies] = main
+            self._table.answered(main)
         if exchange.state is State.AUTH_SENT and main.nat is not None and main.path.local_port != NAT_T_PORT:
             # RFC 3947 section 4: away from the port that NATs with a mind of their own treat as IKE.
             main.path = Path(main.remote, NAT_T_PORT, NAT_T_PORT)
@@ -336,7 +286,7 @@ class MainModes:
     def receive_clear_notify(self, now: float, header: wire.Header, data: bytes, origin: Path) -> None:
         """In clear only an error about a Main Mode of ours counts, and only until that is established."""
         payloads = wire.parse_clear(header, data)
-        main = self.negotiation(header, origin)
+        main = self._table.negotiation(header, origin)
         if not main.exchange.initiator or main.established is not None:
             raise MalformedMessage(Notify.INVALID_COOKIE, "clear notify without a negotiation of ours")
         for notification in wire.every(payloads, wire.Notification):
@@ -378,7 +328,7 @@ class MainModes:
         """
         if main.nat is not None and main.nat.remote_behind:
             return
-        for other in self.alive(main.remote):
+        for other in self._table.alive(main.remote):
             if other is not main and other.established is not None and other.established < main.created:
                 self.end(now, other, FailurePoint.PEER)
         for child in self._children.with_peer(main.remote):
@@ -394,7 +344,7 @@ class MainModes:
         cookies stays: both ends know them and come to the same result. The end that began the other one deletes it when
         nothing is under way in it any more; until then it does its work.
         """
-        for other in self.alive(main.remote):
+        for other in self._table.alive(main.remote):
             if other is main or other.superseded:
                 continue
             newer = other.exchange.initiator is main.exchange.initiator
@@ -407,7 +357,7 @@ class MainModes:
 
     def retire(self, now: float, main: MainConversation) -> None:
         """Delete a superseded SA, unless it is needed after all."""
-        if self.alive(main.remote)[-1].superseded:
+        if self._table.alive(main.remote)[-1].superseded:
             main.superseded = False
         elif main.quick:
             self._out.timers.set((Timer.RETIRE, main), now + RETIRE_SECONDS)
@@ -416,7 +366,7 @@ class MainModes:
 
     def rekey(self, now: float, main: MainConversation) -> None:
         """Begin the successor of an SA of ours that ends soon, if there is use for one. The old one stays meanwhile."""
-        others = [other for other in self.with_peer(main.remote) if other is not main]
+        others = [other for other in self._table.with_peer(main.remote) if other is not main]
         if any(other.promising or (other.established is not None and not other.superseded) for other in others):
             return
         if self._children.with_peer(main.remote) or main.quick or now < main.used + RECENT_SECONDS:
@@ -424,7 +374,7 @@ class MainModes:
 
     def keep_alive(self, now: float, remote: str) -> None:
         """RFC 3948 section 4: while there is an SA with the peer, our NAT has to remember us."""
-        alive = self.alive(remote)
+        alive = self._table.alive(remote)
         path = alive[-1].path if alive else self._kept_alive.pop(remote)
         if alive or self._children.with_peer(remote):
             self._kept_alive[remote] = path
@@ -445,7 +395,7 @@ class MainModes:
         self._remove(main)
         self._out.counters["Authentication failures"] += reason in AUTHENTICATION_FAILURES
         hopeless = main.exchange.initiator and not any(
-            other.ready or other.promising for other in self.with_peer(main.remote)
+            other.ready or other.promising for other in self._table.with_peer(main.remote)
         )
         waiting: list[Pending | None] = [*self._acquires.waiting(main.remote)] if hopeless else []
         for pending in waiting or [None]:
@@ -473,15 +423,9 @@ class MainModes:
                 self._quick_modes.failed(now, quick, reason, by, again=True)
 
     def _remove(self, main: MainConversation) -> None:
-        remote = main.remote
-        del self._by_cookies[main.cookies]
-        if not main.exchange.initiator:
-            del self._openings[remote, main.exchange.initiator_cookie]
+        self._table.remove(main)
         self._unproven.remove(main)
         self._proven.remove(main)
-        del self._by_peer[remote][main]
-        if not self._by_peer[remote]:
-            del self._by_peer[remote]
         for kind in (Timer.RETRANSMIT, Timer.LIFETIME, Timer.SOFT, Timer.REKEY, Timer.RETIRE):
             self._out.timers.cancel((kind, main))
 

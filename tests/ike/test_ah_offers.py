@@ -243,7 +243,7 @@ def test_keymat_depends_on_protocol_and_spi(kit: Any) -> None:
     """RFC 2409 section 5.5: KEYMAT = prf(SKEYID_d, protocol | SPI | Ni_b | Nr_b), a seed for each SA."""
     net = kit.pair(bob=kit.Rules(quick=QuickModePolicy((BOTH,), 7)))
     sessions: list[Any] = []
-    net.harm = lambda data: (sessions.extend(net.engines[kit.ALICE]._main_modes.all()), [(0.01, data)])[1]
+    net.harm = lambda data: (sessions.extend(net.engines[kit.ALICE]._mains.all()), [(0.01, data)])[1]
     net.engines[kit.ALICE].acquire(0.0, kit.wish(offers=(BOTH,)))
     net.run()
     (a,) = net.of(kit.ALICE, QuickModeEstablished)
