@@ -291,7 +291,7 @@ def test_any_spi_names_the_bundle_and_both_deletes_are_sent(kit: Any, place: int
 def send(net: Any, kit: Any, *payloads: wire.Payload) -> None:
     """An authentic Informational of Alice to Bob that she did not mean to send."""
     alice = net.engines[kit.ALICE]
-    (main,) = alice._main_modes.all()
+    (main,) = alice._mains.all()
     for payload in payloads:
         alice._out.send_informational(main, payload)
     net.run(net.now + 1)

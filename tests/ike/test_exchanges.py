@@ -162,7 +162,7 @@ def test_protected_delete_needs_its_hash_and_counts_once(kit: Any) -> None:
     net.run()
     bob = net.engines[kit.BOB]
     child = net.of(kit.BOB, QuickModeEstablished)[0]
-    (main,) = net.engines[kit.ALICE]._main_modes.all()
+    (main,) = net.engines[kit.ALICE]._mains.all()
     session = main.exchange.session
     payload = (wire.Delete(Protocol.ESP, 4, (child.outbound_spi.to_bytes(4),)),)
     false = protected.seal(session, ExchangeType.INFORMATIONAL, 99, session.iv(99), bytes(20), payload)
