@@ -78,7 +78,7 @@ def test_message_four(kit: Any) -> None:
     """HASH | N(CONNECTED) of the SA, prf(SKEYID_a, M-ID | N), on the IV chain of this Quick Mode."""
     net = start(kit)
     net.run()
-    (main,) = net.engines[kit.ALICE]._main_modes.all()
+    (main,) = net.engines[kit.ALICE]._mains.all()
     session = main.exchange.session
     messages = quick_messages(net)
     three, header, four = messages[2][3], messages[3][2], messages[3][3]
@@ -191,7 +191,7 @@ def in_place_of_message_four(kit: Any, exchange: ExchangeType, notify: int, *, c
     harm, _ = drop(kit, 4)
     net = start(kit, harm)
     net.run(0.5)
-    (main,) = net.engines[kit.BOB]._main_modes.all()
+    (main,) = net.engines[kit.BOB]._mains.all()
     session, messages = main.exchange.session, quick_messages(net)
     message_id = messages[0][2].message_id
     payloads = (wire.Notification(Protocol.ESP, b"", notify),)
@@ -236,7 +236,7 @@ def test_main_mode_that_ends_under_the_wait(kit: Any) -> None:
     harm, _ = drop(kit, 4)
     net = start(kit, harm)
     net.run(0.5)
-    (main,) = net.engines[kit.BOB]._main_modes.all()
+    (main,) = net.engines[kit.BOB]._mains.all()
     net.engines[kit.BOB]._main_modes.end(net.now, main, FailurePoint.ME)
     net.run()
     (a,) = net.of(kit.ALICE, QuickModeEstablished)

@@ -42,7 +42,7 @@ def negotiate(kit: Any, mine: QuickModeOffer, theirs: QuickModeOffer, harm: Any 
 
 def message_two(kit: Any, net: Any) -> tuple[wire.Payload, ...]:
     one, two = [data for _, _, data in net.wire if wire.parse_header(data).exchange == ExchangeType.QUICK_MODE][:2]
-    (main,) = net.engines[kit.BOB]._main_modes.all()
+    (main,) = net.engines[kit.BOB]._mains.all()
     return protected.unseal(main.exchange.session, wire.parse_header(two), one[-8:], two).payloads
 
 

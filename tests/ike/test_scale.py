@@ -97,7 +97,7 @@ def test_a_thousand_computers_come_in_one_after_the_other(kit: Any) -> None:
 
 @pytest.mark.parametrize("loss", [0.0, 0.1])
 def test_computers_that_all_come_at_once(kit: Any, loss: float) -> None:
-    """More than the server takes half-open at a time: the others come again with their next copy of message 1."""
+    """The server takes them all half-open at a time; what gets lost comes again with the next copy."""
     clients = CLIENTS[:400]
     random = Random(1)
     star = Star(kit, [SERVER, *clients], lambda: random.random() < loss)
@@ -106,7 +106,6 @@ def test_computers_that_all_come_at_once(kit: Any, loss: float) -> None:
         star.collect(0.0, address)
     star.run(63)
     check(star, clients)
-    # The first 256 are through within the round trips; the gap after the first message is 1 s.
+    # All are through within the round trips; the gap after the first message is 1 s.
     times = sorted(star.of(address, QuickModeEstablished)[0].time for address in clients)
-    assert times[255] < 1 or loss
-    assert times[256] > 1
+    assert times[-1] < 1 or loss
