@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from ipsec_core.ike import wire
 from ipsec_core.ike.failures import MalformedMessage
-from ipsec_core.ike.iana import Encapsulation, IdType, Notify, PayloadType
-from ipsec_core.ike.nat import NatPath
+from ipsec_core.ike.iana import Encapsulation, IdType, Notify
+from ipsec_core.ike.nat import ORIGINAL_ADDRESS, NatPath
 from ipsec_core.ike.offers import QuickModeOffer, TrafficSelector
 from ipsec_core.ike.options import NatTraversal
 
-ORIGINAL_ADDRESS = {NatTraversal.RFC_3947: PayloadType.NAT_OA, NatTraversal.DRAFT_02: PayloadType.NAT_OA_DRAFT}
 _IN_UDP = {
     NatTraversal.RFC_3947: {
         Encapsulation.TUNNEL: Encapsulation.UDP_TUNNEL,
@@ -58,12 +57,12 @@ def encode_originals(nat: NatPath, local: str, remote: str, *, initiator: bool) 
     else:
         ends = (local, remote) if initiator else (remote, local)
     kind = ORIGINAL_ADDRESS[nat.dialect]
-    return tuple(wire.Opaque(kind, bytes((IdType.IPV4_ADDR, 0, 0, 0)) + IPv4Address(end).packed) for end in ends)
+    return tuple(wire.NatOriginalAddress(kind, IdType.IPV4_ADDR, IPv4Address(end).packed) for end in ends)
 
 
 def parse_originals(payloads: Iterable[wire.Payload], *, initiator: bool) -> Originals:
     """What the peer's NAT-OA payloads say; a single one is its own address. `initiator`: we are."""
-    addresses = [_address(payload.body()) for payload in payloads if payload.TYPE in ORIGINAL_ADDRESS.values()]
+    addresses = [_address(payload) for payload in wire.every(payloads, wire.NatOriginalAddress)]
     match addresses:
         case []:
             return Originals()
@@ -74,12 +73,9 @@ def parse_originals(payloads: Iterable[wire.Payload], *, initiator: bool) -> Ori
     raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, f"{len(addresses)} original addresses, 2 are allowed")
 
 
-def _address(body: bytes) -> IPv4Address:
-    try:
-        if body[:4] == bytes((IdType.IPV4_ADDR, 0, 0, 0)):
-            return IPv4Address(body[4:])
-    except AddressValueError:
-        pass
+def _address(payload: wire.NatOriginalAddress) -> IPv4Address:
+    if payload.kind == IdType.IPV4_ADDR and len(payload.address) == 4:
+        return IPv4Address(payload.address)
     raise MalformedMessage(Notify.INVALID_ID_INFORMATION, "original address is not an IPv4 address")
 
 
