@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from struct import Struct
+from typing import Any, ClassVar, TypeVar
 
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import DOI_IPSEC, SITUATION_IDENTITY_ONLY, Flags, Notify, PayloadType
@@ -23,6 +24,15 @@ MAX_PROPOSALS = 64
 MAX_TRANSFORMS = 128
 MAX_ATTRIBUTES = 32
 MAX_SPIS = 256
+
+
+_GENERIC = Struct(">BBH")
+_ATTRIBUTE = Struct(">HH")
+_TRANSFORM = Struct(">BBH")
+_PROPOSAL = Struct(">BBBB")
+_SITUATION = Struct(">II")
+_IDENTIFICATION = Struct(">BBH")
+_HEADER = Struct(">8s8sBBBBII")
 
 
 class Reader:
@@ -45,28 +55,42 @@ class Reader:
         return self._end - self._position
 
     def take(self, length: int) -> bytes:
-        if not 0 <= length <= self.remaining:
-            raise self.malformed(f"{length} bytes wanted at offset {self._position}, {self.remaining} left")
         start = self._position
-        self._position += length
-        return self._data[start : self._position]
+        end = start + length
+        if not start <= end <= self._end:
+            raise self.malformed(f"{length} bytes wanted at offset {start}, {self._end - start} left")
+        self._position = end
+        return self._data[start:end]
 
     def rest(self) -> bytes:
-        return self.take(self.remaining)
+        return self.take(self._end - self._position)
 
     def number(self, length: int) -> int:
         return int.from_bytes(self.take(length))
+
+    def fields(self, form: Struct) -> tuple[Any, ...]:
+        """Several fixed fields at once."""
+        start = self._position
+        end = start + form.size
+        if end > self._end:
+            raise self.malformed(f"{form.size} bytes wanted at offset {start}, {self._end - start} left")
+        self._position = end
+        return form.unpack_from(self._data, start)
+
+    def header(self) -> tuple[int, Reader]:
+        """The generic header of RFC 2408 section 3.2 and what it is about: the type that follows, the body."""
+        following, reserved, length = self.fields(_GENERIC)
+        if reserved:
+            raise self.malformed("a reserved field is not zero")
+        return following, Reader(self.take(length - 4), self.notify)
 
     def zero(self, length: int) -> None:
         """A RESERVED field. RFC 2408 section 5.3: other values make the payload malformed."""
         if any(self.take(length)):
             raise self.malformed("a reserved field is not zero")
 
-    def inner(self, length: int, notify: Notify | None = None) -> Reader:
-        return Reader(self.take(length), notify or self.notify)
-
     def finish(self) -> None:
-        if self.remaining:
+        if self._position != self._end:
             raise self.malformed(f"{self.remaining} bytes too many")
 
     def malformed(self, text: str) -> MalformedMessage:
@@ -96,15 +120,15 @@ class Attribute:
 
     def encode(self) -> bytes:
         if self.variable:
-            return self.type.to_bytes(2) + len(self.value).to_bytes(2) + self.value
+            return _ATTRIBUTE.pack(self.type, len(self.value)) + self.value
         return (0x8000 | self.type).to_bytes(2) + self.value
 
     @classmethod
     def parse(cls, reader: Reader) -> Attribute:
-        kind = reader.number(2)
+        kind, word = reader.fields(_ATTRIBUTE)
         if kind & 0x8000:
-            return cls(kind & 0x7FFF, reader.take(2))
-        return cls(kind, reader.take(reader.number(2)), variable=True)
+            return cls(kind & 0x7FFF, word.to_bytes(2))
+        return cls(kind, reader.take(word), True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +140,14 @@ class Transform:
     attributes: tuple[Attribute, ...] = ()
 
     def encode(self, following: int) -> bytes:
-        body = b"".join(attribute.encode() for attribute in self.attributes)
-        return bytes((following, 0)) + (8 + len(body)).to_bytes(2) + bytes((self.number, self.identifier, 0, 0)) + body
+        body = b"".join([attribute.encode() for attribute in self.attributes])
+        return _GENERIC.pack(following, 0, 8 + len(body)) + _TRANSFORM.pack(self.number, self.identifier, 0) + body
 
     @classmethod
     def parse(cls, reader: Reader) -> Transform:
-        number, identifier = reader.number(1), reader.number(1)
-        reader.zero(2)
+        number, identifier, reserved = reader.fields(_TRANSFORM)
+        if reserved:
+            raise reader.malformed("a reserved field is not zero")
         attributes: list[Attribute] = []
         while reader.remaining:
             if len(attributes) == MAX_ATTRIBUTES:
@@ -143,31 +168,28 @@ class Proposal:
     def encode(self, following: int) -> bytes:
         last = len(self.transforms) - 1
         body = self.spi + b"".join(
-            transform.encode(PayloadType.TRANSFORM if index < last else PayloadType.NONE)
-            for index, transform in enumerate(self.transforms)
+            [
+                transform.encode(PayloadType.TRANSFORM if index < last else PayloadType.NONE)
+                for index, transform in enumerate(self.transforms)
+            ]
         )
-        fields = bytes((self.number, self.protocol, len(self.spi), len(self.transforms)))
-        return bytes((following, 0)) + (8 + len(body)).to_bytes(2) + fields + body
+        fields = _PROPOSAL.pack(self.number, self.protocol, len(self.spi), len(self.transforms))
+        return _GENERIC.pack(following, 0, 8 + len(body)) + fields + body
 
     @classmethod
     def parse(cls, reader: Reader) -> Proposal:
-        number, protocol, spi_size, count = (reader.number(1) for _ in range(4))
+        number, protocol, spi_size, count = reader.fields(_PROPOSAL)
         if count > MAX_TRANSFORMS:
             raise reader.malformed(f"more than {MAX_TRANSFORMS} transforms")
         spi = reader.take(spi_size)
-        transforms = tuple(
-            Transform.parse(_substructure(reader, PayloadType.TRANSFORM, last=index == count - 1))
-            for index in range(count)
-        )
+        transforms = []
+        for left in range(count, 0, -1):
+            following, transform = reader.header()
+            if following != (PayloadType.TRANSFORM if left > 1 else PayloadType.NONE):
+                raise reader.malformed("TRANSFORM chain does not agree with its count")
+            transforms.append(Transform.parse(transform))
         reader.finish()
-        return cls(number, protocol, spi, transforms)
-
-
-def _substructure(reader: Reader, kind: PayloadType, *, last: bool) -> Reader:
-    if reader.number(1) != (PayloadType.NONE if last else kind):
-        raise reader.malformed(f"{kind.name} chain does not agree with its count")
-    reader.zero(1)
-    return reader.inner(reader.number(2) - 4)
+        return cls(number, protocol, spi, tuple(transforms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +201,11 @@ class SecurityAssociation:
 
     def body(self) -> bytes:
         last = len(self.proposals) - 1
-        return (
-            DOI_IPSEC.to_bytes(4)
-            + SITUATION_IDENTITY_ONLY.to_bytes(4)
-            + b"".join(
+        return _SITUATION.pack(DOI_IPSEC, SITUATION_IDENTITY_ONLY) + b"".join(
+            [
                 proposal.encode(PayloadType.PROPOSAL if index < last else PayloadType.NONE)
                 for index, proposal in enumerate(self.proposals)
-            )
+            ]
         )
 
     @classmethod
@@ -200,11 +220,10 @@ class SecurityAssociation:
         while following:
             if len(proposals) == MAX_PROPOSALS:
                 raise reader.malformed(f"more than {MAX_PROPOSALS} proposals")
-            following = reader.number(1)
+            following, proposal = reader.header()
             if following not in (PayloadType.NONE, PayloadType.PROPOSAL):
                 raise reader.malformed(f"payload type {following} among proposals")
-            reader.zero(1)
-            proposals.append(Proposal.parse(reader.inner(reader.number(2) - 4)))
+            proposals.append(Proposal.parse(proposal))
         reader.finish()
         return cls(tuple(proposals))
 
@@ -235,11 +254,12 @@ class Identification:
     data: bytes
 
     def body(self) -> bytes:
-        return bytes((self.kind, self.protocol)) + self.port.to_bytes(2) + self.data
+        return _IDENTIFICATION.pack(self.kind, self.protocol, self.port) + self.data
 
     @classmethod
     def parse(cls, reader: Reader) -> Identification:
-        return cls(reader.number(1), reader.number(1), reader.number(2), reader.rest())
+        kind, protocol, port = reader.fields(_IDENTIFICATION)
+        return cls(kind, protocol, port, reader.rest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,6 +496,11 @@ _PARSERS: dict[int, Callable[[Reader], Payload]] = {
 }
 
 
+# All sets of flags that there are: a look-up costs less than making one anew for every message.
+_FLAGS = tuple(map(Flags, range(8)))
+_ENCRYPTED = frozenset(flags for flags in _FLAGS if flags & Flags.ENCRYPTION)
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """RFC 2408 section 3.1 without the length, which follows from the message."""
@@ -489,35 +514,36 @@ class Header:
 
     @property
     def encrypted(self) -> bool:
-        return bool(self.flags & Flags.ENCRYPTION)
+        return self.flags in _ENCRYPTED
 
     def encode(self, body_length: int) -> bytes:
-        return (
-            self.initiator_cookie
-            + self.responder_cookie
-            + bytes((self.next_payload, VERSION, self.exchange, self.flags))
-            + self.message_id.to_bytes(4)
-            + (HEADER_LENGTH + body_length).to_bytes(4)
+        return _HEADER.pack(
+            self.initiator_cookie,
+            self.responder_cookie,
+            self.next_payload,
+            VERSION,
+            self.exchange,
+            self.flags,
+            self.message_id,
+            HEADER_LENGTH + body_length,
         )
 
 
 def parse_header(data: bytes) -> Header:
     """The header of one whole datagram; its length field must be the length of `data`."""
-    reader = Reader(data)
-    initiator_cookie, responder_cookie = reader.take(COOKIE_LENGTH), reader.take(COOKIE_LENGTH)
-    next_payload, version, exchange, flags = (reader.number(1) for _ in range(4))
-    message_id, length = reader.number(4), reader.number(4)
+    fields = Reader(data).fields(_HEADER)
+    initiator_cookie, responder_cookie, next_payload, version, exchange, flags, message_id, length = fields
     if version >> 4 != VERSION >> 4:
         raise MalformedMessage(Notify.INVALID_MAJOR_VERSION, f"version {version >> 4}.{version & 15}")
     if version & 15:
         raise MalformedMessage(Notify.INVALID_MINOR_VERSION, f"version {version >> 4}.{version & 15}")
-    if flags > Flags.ENCRYPTION | Flags.COMMIT | Flags.AUTHENTICATION_ONLY:
+    if flags >= len(_FLAGS):
         raise MalformedMessage(Notify.INVALID_FLAGS, f"flags {flags:#04x}")
     if length != len(data):
         raise MalformedMessage(Notify.UNEQUAL_PAYLOAD_LENGTHS, f"length {length} in a datagram of {len(data)} bytes")
     if initiator_cookie == NO_COOKIE:
         raise MalformedMessage(Notify.INVALID_COOKIE, "initiator cookie is zero")
-    return Header(initiator_cookie, responder_cookie, exchange, Flags(flags), message_id, next_payload)
+    return Header(initiator_cookie, responder_cookie, exchange, _FLAGS[flags], message_id, next_payload)
 
 
 def parse_payloads(first: int, data: bytes) -> tuple[tuple[Payload, ...], int]:
@@ -528,9 +554,7 @@ def parse_payloads(first: int, data: bytes) -> tuple[tuple[Payload, ...], int]:
     while kind != PayloadType.NONE:
         if len(payloads) == MAX_PAYLOADS:
             raise reader.malformed(f"more than {MAX_PAYLOADS} payloads")
-        following = reader.number(1)
-        reader.zero(1)
-        body = reader.inner(reader.number(2) - 4)
+        following, body = reader.header()
         parse = _PARSERS.get(kind)
         payloads.append(parse(body) if parse else Opaque(kind, body.rest()))
         kind = following
@@ -549,13 +573,13 @@ def parse_clear(header: Header, data: bytes) -> tuple[Payload, ...]:
 
 def encode_payloads(payloads: Iterable[Payload]) -> bytes:
     """The chain of `payloads`; the type of the first goes into the message header."""
-    chain = tuple(payloads)
-    out = bytearray()
-    for index, payload in enumerate(chain):
-        following = first_type(chain[index + 1 :])
+    parts: list[bytes] = []
+    following: int = PayloadType.NONE
+    for payload in reversed(tuple(payloads)):
         body = payload.body()
-        out += bytes((following, 0)) + (4 + len(body)).to_bytes(2) + body
-    return bytes(out)
+        parts += body, _GENERIC.pack(following, 0, 4 + len(body))
+        following = payload.TYPE
+    return b"".join(reversed(parts))
 
 
 def encode_clear(header: Header, payloads: tuple[Payload, ...]) -> bytes:
@@ -570,7 +594,7 @@ def first_type(payloads: tuple[Payload, ...]) -> int:
 
 def every(payloads: Iterable[Payload], kind: type[AnyPayload]) -> tuple[AnyPayload, ...]:
     """The payloads of one kind, in their order."""
-    return tuple(payload for payload in payloads if isinstance(payload, kind))
+    return tuple([payload for payload in payloads if isinstance(payload, kind)])
 
 
 def only(payloads: Iterable[Payload], kind: type[AnyPayload]) -> AnyPayload:
