@@ -3,7 +3,7 @@ peer and honest; somebody in between drops, repeats, delays, damages, forges, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 from random import Random
 from typing import Any
@@ -67,28 +67,30 @@ class Rules:
         return None if selectors.protocol == 47 else QuickModePolicy(QUICK_OFFERS + WITH_PFS, 7)
 
 
-def kept(engine: IkeEngine) -> int:
-    """How many entries all tables of an engine have together."""
+def everything(engine: IkeEngine) -> Iterator[Any]:
+    """All that an engine holds, its tables and what is in them."""
     seen: set[int] = set()
     todo: list[Any] = [engine]
-    count = 0
     while todo:
         one = todo.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
+        yield one
         if isinstance(one, dict):
-            count += len(one)
             todo += [*one.keys(), *one.values()]
         elif isinstance(one, list | tuple | set | frozenset):
-            count += len(one)
             todo += one
         elif type(one).__module__.startswith("ipsec_core.ike"):
             todo += getattr(one, "__dict__", {}).values()
             for kind in type(one).__mro__:
                 names = getattr(kind, "__slots__", ())
                 todo += [getattr(one, name) for name in names if hasattr(one, name)]
-    return count
+
+
+def kept(engine: IkeEngine) -> int:
+    """How many entries all tables of an engine have together."""
+    return sum(len(one) for one in everything(engine) if isinstance(one, dict | list | tuple | set | frozenset))
 
 
 class Scene:

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from ike_scene import everything, kept
 
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import (
@@ -34,6 +35,7 @@ from ipsec_core.ike import (
 from ipsec_core.ike.conversations import MAX_MESSAGE_IDS
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import AuthMethod, ExchangeType, Flags, Notify, PayloadType, Protocol
+from ipsec_core.ike.main_mode import MainMode
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_core"
 COOKIE = b"attacker"
@@ -153,9 +155,14 @@ def established(kit: Any, **options: Any) -> Any:
     return net
 
 
+def main_mode_of(net: Any, address: str) -> MainMode:
+    """What the engine has; what an attacker cannot know is taken from there."""
+    (exchange,) = (one for one in everything(net.engines[address]) if isinstance(one, MainMode))
+    return exchange
+
+
 def session_of(net: Any, address: str) -> keys.Session:
-    (main,) = net.engines[address]._main_modes.all()
-    return main.exchange.session  # type: ignore[no-any-return]
+    return main_mode_of(net, address).session
 
 
 def sealed(
@@ -232,9 +239,9 @@ def test_bad_chain_in_message_5(kit: Any, name: str) -> None:
     net = kit.pair()
     net.engines[kit.ALICE].acquire(0.0, kit.wish())
     net.run(0.035)
-    (main,) = net.engines[kit.BOB]._main_modes.all()
-    cipher, iv = main.exchange._cipher, main.exchange._iv
-    cookies = main.exchange.initiator_cookie + main.exchange.responder_cookie
+    half = main_mode_of(net, kit.BOB)
+    cipher, iv = half._cipher, half._iv
+    cookies = half.initiator_cookie + half.responder_cookie
     data = message(first, cipher.seal(iv, chain), cookies=cookies, flags=1)
     bob = net.engines[kit.BOB]
     bob.receive_datagram(net.now, data, (kit.ALICE, 500))
@@ -329,8 +336,7 @@ def test_phase_2_waits_for_the_end_of_phase_1(kit: Any, exchange: int) -> None:
     net.engines[kit.ALICE].acquire(0.0, kit.wish())
     net.run(0.035)
     bob = net.engines[kit.BOB]
-    (main,) = bob._main_modes.all()
-    half = main.exchange
+    half = main_mode_of(net, kit.BOB)
     session = keys.Session(
         half.offer.hash,
         half._skeyids.derive,
@@ -394,10 +400,9 @@ def test_all_wrong_messages_5_are_met_with_the_same_silence(kit: Any) -> None:
     net = kit.pair()
     net.engines[kit.ALICE].acquire(0.0, kit.wish())
     net.run(0.035)
-    bob = net.engines[kit.BOB]
-    (main,) = bob._main_modes.all()
-    cipher, iv = main.exchange._cipher, main.exchange._iv
-    cookies = main.exchange.initiator_cookie + main.exchange.responder_cookie
+    bob, half = net.engines[kit.BOB], main_mode_of(net, kit.BOB)
+    cipher, iv = half._cipher, half._iv
+    cookies = half.initiator_cookie + half.responder_cookie
     identity = payload(8, b"\1\0\0\0\x0a\0\0\1")
     bodies = [
         cipher.seal(iv, identity + payload(0, bytes(20))),
@@ -516,28 +521,6 @@ def test_work_does_not_depend_on_how_many_others_there_are(kit: Any) -> None:
     assert knock(5000) <= 2 * first
 
 
-def entries(engine: object) -> int:
-    """How many entries all tables of an engine have."""
-    seen: set[int] = set()
-    todo, count = [engine], 0
-    while todo:
-        one = todo.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, dict):
-            count += len(one)
-            todo += [*one.keys(), *one.values()]
-        elif isinstance(one, list | tuple | set | frozenset):
-            count += len(one)
-            todo += list(one)
-        elif type(one).__module__.startswith("ipsec_core.ike"):
-            todo += list(getattr(one, "__dict__", {}).values())
-            slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
-            todo += [getattr(one, name) for name in slots if hasattr(one, name)]
-    return count
-
-
 @pytest.mark.parametrize("name", ["bad proposals", "bad chains", "unknown cookies", "wrong key"])
 def test_what_fails_leaves_nothing_behind(kit: Any, name: str) -> None:
     """CVE-2008-3651 (invalid proposals), CVE-2008-3652 (orphaned negotiations): memory for each that failed."""
@@ -560,7 +543,7 @@ def test_what_fails_leaves_nothing_behind(kit: Any, name: str) -> None:
         bob.receive_datagram(net.now, attack(number_of), (kit.ALICE, 500))
         bob.datagrams(), bob.events()
         if number_of % 200 == 0:
-            sizes.append(entries(bob))
+            sizes.append(kept(bob))
     assert sizes[0] == sizes[1] == sizes[2]
     assert alive(bob) == (1, 1)
 
@@ -593,7 +576,7 @@ def test_recorded_messages_open_nothing_again(kit: Any) -> None:
     """All of a conversation, once more and in both orders, while its SA lives: no exchange, no SPI, no event."""
     net = established(kit)
     bob = net.engines[kit.BOB]
-    size = entries(bob)
+    size = kept(bob)
     recorded = [data for _, who, data in net.wire if who == kit.ALICE]
     for data in recorded + recorded[::-1]:
         bob.receive_datagram(net.now, data, (kit.ALICE, 500))
@@ -604,7 +587,7 @@ def test_recorded_messages_open_nothing_again(kit: Any) -> None:
         bob.handle_timer(due)
     bob.datagrams(), bob.events()
     assert alive(bob) == (1, 1)
-    assert entries(bob) <= size + len(bob.statistics())  # counters that begin to count
+    assert kept(bob) <= size + len(bob.statistics())  # counters that begin to count
 
 
 def test_message_ids_are_remembered_to_the_bound(kit: Any) -> None:
