@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from pathlib import Path
@@ -195,7 +196,7 @@ class _MachineCertificates:
             key = _usable_key(leaf)
             _check_identity(leaf, *identity)
             self._check_revocation(path, crls, time)
-            if key.recover_data_from_signature(signature, PKCS1v15(), None) != digest:
+            if not compare_digest(key.recover_data_from_signature(signature, PKCS1v15(), None), digest):
                 raise InvalidSignature
         except CredentialRefused as error:
             error.identity = peer

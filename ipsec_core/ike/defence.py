@@ -52,6 +52,9 @@ class HalfOpen:
     def __len__(self) -> int:
         return len(self._all)
 
+    def __contains__(self, main: MainConversation) -> bool:
+        return main in self._all
+
     @property
     def busy(self) -> bool:
         """Whether more are here than honest peers explain."""

@@ -285,7 +285,7 @@ class IkeEngine:
         if main.retransmission.exhausted:
             self._main_modes.failed(now, main, _silence(main), FailurePoint.ME)
         else:
-            self._out.retransmit(now, main)
+            self._out.retransmit(now, main, silent=self._main_modes.dubious(main))
 
     def _quick_mode_overdue(self, now: float, quick: QuickConversation) -> None:
         if not quick.retransmission.exhausted:

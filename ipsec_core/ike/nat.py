@@ -11,6 +11,7 @@ from ipsec_core.ike.iana import Hash, PayloadType
 from ipsec_core.ike.options import NatTraversal
 
 DETECTION = {NatTraversal.RFC_3947: PayloadType.NAT_D, NatTraversal.DRAFT_02: PayloadType.NAT_D_DRAFT}
+ORIGINAL_ADDRESS = {NatTraversal.RFC_3947: PayloadType.NAT_OA, NatTraversal.DRAFT_02: PayloadType.NAT_OA_DRAFT}
 # What no packet has as its source: the hash of it makes the peer find a NAT in front of us.
 NOWHERE = ("0.0.0.0", 0)
 

@@ -97,11 +97,12 @@ class Outbox:
         self.transmit(conversation)
         self.timers.set((Timer.RETRANSMIT, conversation), now + conversation.retransmission.sent())
 
-    def retransmit(self, now: float, conversation: Conversation) -> None:
-        """The next copy on schedule."""
-        self.counters["Retransmissions"] += 1
-        self._large_ones_fail(conversation.sa, conversation.retransmission.copies)
-        self.transmit(conversation)
+    def retransmit(self, now: float, conversation: Conversation, *, silent: bool = False) -> None:
+        """The next copy on schedule; if `silent` its time only passes."""
+        if not silent:
+            self.counters["Retransmissions"] += 1
+            self._large_ones_fail(conversation.sa, conversation.retransmission.copies)
+            self.transmit(conversation)
         self.timers.set((Timer.RETRANSMIT, conversation), now + conversation.retransmission.sent())
 
     def send_informational(self, main: MainConversation, payload: wire.Payload) -> bytes:

@@ -18,7 +18,15 @@ from ipsec_core.ike.failures import (
     Unverified,
     reason_of_notify,
 )
-from ipsec_core.ike.iana import FIRST_STATUS_NOTIFY, NAT_T_PORT, ExchangeType, Notify, Protocol
+from ipsec_core.ike.iana import (
+    FIRST_STATUS_NOTIFY,
+    MICROSOFT_VENDOR_ID,
+    NAT_T_PORT,
+    AuthMethod,
+    ExchangeType,
+    Notify,
+    Protocol,
+)
 from ipsec_core.ike.main_mode import MainMode, State
 from ipsec_core.ike.main_table import MainTable
 from ipsec_core.ike.outbox import Acquires, Children, Outbox
@@ -133,6 +141,11 @@ class MainModes:
         cookie = header.responder_cookie if proven else self._cookies.make(now, remote, initiator_cookie)
         if header.encrypted or self._table.taken(initiator_cookie, cookie):
             raise MalformedMessage(Notify.INVALID_COOKIE, "not the first message of a negotiation")
+        if not proven and self._out.options.dos_protect and self._unproven.busy and MICROSOFT_VENDOR_ID in data:
+            # [MS-IKEE] 3.1.7.2: others than Microsoft do not know this notify and go the usual way.
+            self._out.counters["Cookies demanded"] += 1
+            self._notify_clear(header, cookie, len(data), origin, Notify.MICROSOFT_COOKIE, cookie)
+            return
         policy = self._out.policy.main_mode(self._out.local, remote)
         try:
             if policy is None:
@@ -154,16 +167,15 @@ class MainModes:
             self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
             return
         assert answer is not None
-        if not proven and self._out.options.dos_protect and self._unproven.busy and exchange.microsoft_peer:
-            # [MS-IKEE] 3.1.7.2: others than Microsoft do not know this notify and go the usual way.
-            self._out.counters["Cookies demanded"] += 1
-            self._notify_clear(header, cookie, len(data), origin, Notify.MICROSOFT_COOKIE, cookie)
-            return
         main = MainConversation(remote, exchange=exchange, path=origin, created=now, heard=True, last_received=data)
         self._table.add(main)
         self._admit(now, main, self._proven if proven else self._unproven)
         alone = not self._unproven.busy and self._unproven.of(remote) <= 1
         self._out.send_new(now, main, answer, retransmit=proven or (alone and self._out.options.retransmit_first_reply))
+
+    def dubious(self, main: MainConversation) -> bool:
+        """Whether nobody may be there to read another copy of message 2: many others are half-open, too."""
+        return self._unproven.busy and main in self._unproven
 
     def _admit(self, now: float, main: MainConversation, table: HalfOpen) -> None:
         oldest = table.add(main)
@@ -208,7 +220,10 @@ class MainModes:
         except Unverified:
             # Damage does not repeat itself; a peer with another key sends the same bytes again.
             if data == main.suspect:
-                self._refuse(main, header, len(data), Notify.AUTHENTICATION_FAILED)
+                if exchange.initiator or exchange.offer.auth is not AuthMethod.PRESHARED_KEY:
+                    self._refuse(main, header, len(data), Notify.AUTHENTICATION_FAILED)
+                # A notify would be under keys made from our preshared key: whoever has done the key exchange with us
+                # could try keys on it at home.
                 self.failed(now, main, FailureReason.CREDENTIALS_UNACCEPTABLE, FailurePoint.PEER)
             main.suspect = data
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import seeds
 from ike_scene import Broken, Scene, Tape
 
-from ipsec_core.ike import ChildDeleted, IkeEngine, protected, wire
+from ipsec_core.ike import ChildDeleted, Datagram, IkeEngine, protected, wire
 from ipsec_core.ike.failures import FailurePoint, MalformedMessage
 
 ROLES = pytest.mark.parametrize("initiator", [False, True], ids=["responder", "initiator"])
@@ -120,12 +121,13 @@ def test_a_delete_without_a_proof_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_amplification_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = wire.encode_clear
+    original = IkeEngine.datagrams
 
-    def longer(header: wire.Header, payloads: tuple[wire.Payload, ...]) -> bytes:
-        return original(header, (*payloads, wire.VendorId(bytes(400))) if header.responder_cookie[0] else payloads)
+    def longer(self: IkeEngine) -> list[Datagram]:
+        more = bytes(400) if self.local == ike_scene.TESTED else b""
+        return [replace(datagram, data=datagram.data + more) for datagram in original(self)]
 
-    assert "answered" in broken_by(monkeypatch, wire, "encode_clear", longer, WHOLE, initiator=False)
+    assert "answered" in broken_by(monkeypatch, IkeEngine, "datagrams", longer, WHOLE, initiator=False)
 
 
 def test_a_second_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
