@@ -126,6 +126,10 @@ class Namespaces:
             lines = (f"echo 0 >/proc/sys/net/ipv4/conf/{scope}/rp_filter" for scope in ("all", space.interface))
             subprocess.run(space.command("sh", "-ec", "\n".join(lines)), check=True)
 
+    def give(self, space: Namespace, address: str) -> None:
+        """A host behind the gateway, on the gateway itself."""
+        _ip("-n", space.name, "addr", "add", f"{address}/32", "dev", "lo")
+
     def start(self, space: Namespace, command: Sequence[str | Path], name: str, **env: str) -> Program:
         program = Program(space.command(*command), self.folder / f"{name}.log", {**os.environ, **env} if env else None)
         self._programs.append(program)

@@ -82,6 +82,8 @@ class OurComputer:
         """When the first packet of a user went out, and that packet."""
         self.sent: list[bytes] = []
         """The IKE messages, as they went out."""
+        self.loses: Callable[[bytes], bool] = lambda data: False
+        """Which of them get lost on the way."""
         self._answers: set[int] = set()
         self._sequence = 0
         with space.entered():
@@ -144,7 +146,8 @@ class OurComputer:
             ports = [int.from_bytes(packet[at : at + 2]) for at in (header, header + 2)]
             data = packet[header + 8 :]
             self.sent.append(data)
-            self._ports[ports[0]].sendto(data, (socket.inet_ntoa(packet[16:20]), ports[1]))
+            if not self.loses(data):
+                self._ports[ports[0]].sendto(data, (socket.inet_ntoa(packet[16:20]), ports[1]))
         burst = Burst(HELD_PACKETS, MTU)
         if computer.driver.release(burst, now):
             computer.driver.outbound(burst, now)

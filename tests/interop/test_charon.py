@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import wireshark
 from charon import PRESHARED_KEY, Charon, connection
-from esp_peer import EspPeer
+from esp_peer import ESP, EspPeer
 from namespaces import OUR_ADDRESS, OUR_HOST, PEER_ADDRESS, PEER_HOST, Namespaces
 from our_computer import OurComputer, converse, policy, run
 
@@ -19,12 +19,13 @@ Make = Callable[..., OurComputer]
 
 @dataclass(frozen=True)
 class Suite:
-    """The same algorithms in our words and in strongSwan's."""
+    """The same algorithms in our words and in strongSwan's; `child` with the words of ESP or AH."""
 
     main_mode: str
     ike: str
     quick_mode: str
-    esp: str
+    child: str
+    protocol: str = "esp"
 
 
 SUITES = {
@@ -37,6 +38,9 @@ SUITES = {
     ),
     "aes256-sha384-modp3072": Suite("AES-256-SHA384-15", "aes256-sha384-modp3072", "ESP[AES-128-GCM]", "aes128gcm16"),
     "aes256-sha512-ecp256": Suite("AES-256-SHA512-19", "aes256-sha512-ecp256", "ESP[NULL,SHA1]", "null-sha1"),
+    "ah-sha1": Suite("3DES-SHA1-2", "3des-sha1-modp1024", "AH[SHA1]", "sha1", "ah"),
+    "ah-md5": Suite("3DES-MD5-1", "3des-md5-modp768", "AH[MD5]", "md5", "ah"),
+    "ah-sha256": Suite("3DES-SHA1-2", "3des-sha1-modp1024", "AH[SHA256]", "sha256", "ah"),
 }
 
 
@@ -59,8 +63,8 @@ def test_preshared_key(
     # Perfect forward secrecy in half of the cases, each way round.
     pfs = (initiator == "ours") == (mode == "tunnel")
     group = suite.ike.rpartition("-")[2]
-    esp = f"{suite.esp}-{group}" if pfs else suite.esp
-    charon.start(connection(suite.ike, esp, mode=mode, child=selectors(mode)))
+    child = {suite.protocol: f"{suite.child}-{group}" if pfs else suite.child}
+    charon.start(connection(suite.ike, **child, mode=mode, child=selectors(mode)))
     ours = our_computer(policy([suite.main_mode], [suite.quick_mode], KEY, tunnel=mode == "tunnel", pfs=pfs))
     here, there = addresses(mode)
     if initiator == "charon":
@@ -70,18 +74,19 @@ def test_preshared_key(
     converse(ours, [esp_peer], here, there)
     converse(esp_peer, [ours], there, here)
     check_both_ends(ours, charon, pfs=pfs)
-    exchanges = [frame.exchange for frame in wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")]
-    assert exchanges.count(wireshark.MAIN_MODE) == 6
-    assert exchanges.count(wireshark.QUICK_MODE) == 3
+    frames = wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
+    assert wireshark.messages(frames, wireshark.MAIN_MODE) == 6
+    assert wireshark.messages(frames, wireshark.QUICK_MODE) == 3
 
 
 def check_both_ends(ours: OurComputer, charon: Charon, *, pfs: bool) -> None:
     """Audit 541 twice on our side, both SAs established in charon's log, and the same keys here and there."""
     assert [text.partition("\n")[0] for text in ours.audits(541)] == ["IKE established a security association."] * 2
-    assert charon.said(r"IKE_SA connection0\[\d+\] established between")
-    assert charon.said(r"CHILD_SA child0\{\d+\} established with SPIs")
-    assert charon.said(r"selected proposal: ESP:\S+/(MODP|ECP)_\d+/NO_EXT_SEQ") == pfs
+    for words in (r"IKE_SA connection0\[\d+\] established", r"CHILD_SA child0\{\d+\} established"):
+        run([ours], lambda words=words: charon.said(words), "charon's log")
+    assert charon.said(r"selected proposal: (ESP|AH):\S+/(MODP|ECP)_\d+/NO_EXT_SEQ") == pfs
     ((_, key),) = ours.computer.ike_keys
     assert charon.secret("encryption key Ka") == key
-    theirs = {sa.spi: (sa.encryption_key, sa.integrity_key) for sa in charon.sas.values()}
+    # The keys of AH, which Wireshark has no table for, are the same if the two ends take each other's packets.
+    theirs = {sa.spi: (sa.encryption_key, sa.integrity_key) for sa in charon.sas.values() if sa.protocol == ESP}
     assert {record.spi: (record.encryption_key, record.integrity_key) for record in ours.computer.keys} == theirs

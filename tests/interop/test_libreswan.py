@@ -56,6 +56,6 @@ def test_preshared_key(
     assert len(ours.audits(541)) == 2
     theirs = {sa.spi: (sa.encryption_key, sa.integrity_key) for sa in pluto.sas.values()}
     assert {record.spi: (record.encryption_key, record.integrity_key) for record in ours.computer.keys} == theirs
-    exchanges = [frame.exchange for frame in wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")]
-    assert exchanges.count(wireshark.MAIN_MODE) == 6
-    assert exchanges.count(wireshark.QUICK_MODE) == 3
+    frames = wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
+    assert wireshark.messages(frames, wireshark.MAIN_MODE) == 6
+    assert wireshark.messages(frames, wireshark.QUICK_MODE) == 3

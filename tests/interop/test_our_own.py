@@ -63,7 +63,11 @@ def in_virtual_time(pair: list[OurComputer]) -> list[list[bytes]]:
 
 @pytest.mark.parametrize(
     ("main_mode", "quick_mode", "pfs"),
-    [("3DES-SHA1-2", "ESP[3DES,SHA1]", False), ("DES-MD5-1", "ESP[AES-128-GCM]", True)],
+    [
+        ("3DES-SHA1-2", "ESP[3DES,SHA1]", False),
+        ("DES-MD5-1", "ESP[AES-128-GCM]", True),
+        ("3DES-SHA1-2", "AH[MD5]+ESP[DES,SHA1]", False),
+    ],
 )
 def test_real_and_virtual_time(main_mode: str, quick_mode: str, pfs: bool, lab: Namespaces, our_computer: Make) -> None:
     ours, theirs = computers(lab, our_computer, main_mode, quick_mode, pfs=pfs)

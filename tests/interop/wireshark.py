@@ -16,6 +16,9 @@ from ipsec_core.sim.wireshark import write_esp_sa, write_ikev1_table
 FIELDS = (
     "frame.number",
     "ip.src",
+    "udp.srcport",
+    "udp.dstport",
+    "udp.payload",
     "_ws.col.Protocol",
     "isakmp.exchangetype",
     "isakmp.flag_e",
@@ -37,6 +40,8 @@ class Frame:
 
     number: int
     source: str
+    ports: tuple[int, ...]
+    data: str
     exchange: str | None
     encrypted: bool
     payloads: tuple[int, ...]
@@ -69,6 +74,8 @@ def _frame(row: dict[str, str]) -> Frame:
     return Frame(
         int(row["frame.number"]),
         row["ip.src"].partition(",")[0],
+        tuple(int(row[name].partition(",")[0]) for name in ("udp.srcport", "udp.dstport") if row[name]),
+        row["udp.payload"],
         row["isakmp.exchangetype"] or None,
         row["isakmp.flag_e"] in ("1", "True"),
         tuple(int(item) for item in row["isakmp.typepayload"].split(",") if item),
@@ -77,6 +84,11 @@ def _frame(row: dict[str, str]) -> Frame:
         bool(row["_ws.malformed"]),
         row["_ws.expert.message"],
     )
+
+
+def messages(seen: Iterable[Frame], exchange: str) -> int:
+    """How many messages an exchange type had, those that were sent again counted once."""
+    return len({frame.data for frame in seen if frame.exchange == exchange})
 
 
 def check(capture: Path, computers: Iterable[OurComputer], folder: Path) -> list[Frame]:
