@@ -11,6 +11,7 @@ from ipsec_core.computer.eventlog import Event
 from ipsec_core.computer.state import State
 
 WRITE_SECONDS = "0.2"
+MAIN = "from ipsec_core.tools.main import main; main()"
 
 
 class Agent:
@@ -26,7 +27,7 @@ class Agent:
         tomllib.loads(policy)
         file = self.lab.folder / f"{self.name}.toml"
         file.write_text(policy)
-        command = [sys.executable, "-m", "ipsec_core.tools.main", "agent", "--state", self.state, "--policy", file]
+        command = [sys.executable, "-c", MAIN, "agent", "--state", self.state, "--policy", file]
         settings = {"--listen": self.address, "--name": self.name, "--tun": "ipsec9", "--interval": WRITE_SECONDS}
         words = [*command, *(word for item in settings.items() for word in item), *options]
         self.program = self.lab.start(self.space, words, f"agent-{self.name}")

@@ -144,10 +144,13 @@ def test_our_fragments_get_through(
     )
     ours.loses = lambda data: len(data) > 1200
     if initiator == "charon":
-        charon.initiate()
+        # No ping before the end: our Quick Mode before message 6 has got through is more than tshark can read.
+        swanctl = charon.initiate()
+        run([ours, esp_peer], lambda: swanctl.ended, "swanctl --initiate")
     converse(ours, [esp_peer], OUR_ADDRESS, PEER_ADDRESS, seconds=15.0)
     assert charon.said("received fragment #")
-    wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
+    if initiator == "ours":  # tshark takes the fragments that charon sends again for new ones
+        wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
 
 
 @pytest.mark.parametrize("initiator", ["ours", "charon"])

@@ -92,7 +92,8 @@ def test_tunnel(
     ping = lab.start(lab.peers, ("ping", "-c", "5", "-i", "0.2", "-I", PEER_HOST, OUR_HOST), "ping")
     run([ours], lambda: ping.ended, "ping of the peer's host")
     assert "5 received, 0% packet loss" in ping.output
-    assert charon.said("remote host is behind NAT")
+    assert charon.said("faking NAT situation to enforce UDP encapsulation")
+    assert charon.said(r"received packet: from 10.99.0.1\[4500\] to 10.99.0.2\[4500\]")
     assert charon.said("CHILD_SA child0.* established")
     assert len(ours.audits(541)) == 2
     ((_, key),) = ours.computer.ike_keys
