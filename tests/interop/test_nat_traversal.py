@@ -10,6 +10,7 @@ import pytest
 import wireshark
 from agent import Agent, tunnel_policy
 from charon import PRESHARED_KEY, Charon, connection
+from esp_peer import EspPeer
 from namespaces import (
     OUR_ADDRESS,
     OUR_HOST,
@@ -63,11 +64,11 @@ class Transfer(NamedTuple):
 
 @pytest.mark.parametrize("initiator", ["ours", "charon"])
 @pytest.mark.parametrize(
-    ("main_mode", "quick_mode", "ike", "esp"),
+    ("main_mode", "quick_mode", "ike", "esp", "profile"),
     [
-        ("3DES-SHA1-2", "ESP[3DES,SHA1]", "3des-sha1-modp1024", "3des-sha1"),
-        ("3DES-MD5-1", "ESP[3DES,MD5]", "3des-md5-modp768", "3des-md5"),
-        ("AES-128-SHA256-14", "ESP[AES-128-GCM]", "aes128-sha256-modp2048", "aes128gcm16"),
+        ("3DES-SHA1-2", "ESP[3DES,SHA1]", "3des-sha1-modp1024", "3des-sha1", "modern"),
+        ("3DES-MD5-1", "ESP[3DES,MD5]", "3des-md5-modp768", "3des-md5", "windows-2000-update"),
+        ("AES-128-SHA256-14", "ESP[AES-128-GCM]", "aes128-sha256-modp2048", "aes128gcm16", "modern"),
     ],
 )
 def test_tunnel(
@@ -75,6 +76,7 @@ def test_tunnel(
     quick_mode: str,
     ike: str,
     esp: str,
+    profile: str,
     initiator: str,
     lab: Namespaces,
     carrying_charon: Charon,
@@ -83,7 +85,7 @@ def test_tunnel(
     charon = carrying_charon
     lab.give(lab.peers, PEER_HOST)
     charon.start(connection(ike, esp, mode="tunnel", child=SELECTORS))
-    ours = our_computer(policy([main_mode], [quick_mode], KEY, tunnel=True))
+    ours = our_computer(policy([main_mode], [quick_mode], KEY, tunnel=True), profile=profile)
     if initiator == "charon":
         swanctl = charon.initiate()
         run([ours], lambda: swanctl.ended, "swanctl --initiate")
@@ -99,8 +101,38 @@ def test_tunnel(
     ((_, key),) = ours.computer.ike_keys
     assert charon.secret("encryption key Ka") == key
     frames = wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
+    dialect = "RFC 3947" if profile == "modern" else "draft-ietf-ipsec-nat-t-ike-02\\\\n"
+    assert charon.said(rf"received (NAT-T \()?{dialect}\)? vendor ID")
     assert all(4500 in frame.ports for frame in frames if frame.spi)
     assert all(frame.spi or frame.exchange or 4500 in frame.ports for frame in frames), "something went in clear"
+
+
+@pytest.mark.parametrize("initiator", ["ours", "charon"])
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_plain_charon(
+    mode: str, initiator: str, lab: Namespaces, charon: Charon, esp_peer: EspPeer, our_computer: Make
+) -> None:
+    """With scapy as its data plane charon does transport mode too: NAT-OA, and checksums as the hosts know them."""
+    tunnel = mode == "tunnel"
+    here, there = (OUR_HOST, PEER_HOST) if tunnel else (OUR_ADDRESS, PEER_ADDRESS)
+    item = connection(
+        "3des-sha1-modp1024",
+        "aes128-sha1",
+        mode=mode,
+        child=SELECTORS if tunnel else {},
+        settings={"encap": "yes"},
+    )
+    charon.start(item)
+    ours = our_computer(policy(["3DES-SHA1-2"], ["ESP[AES-128-CBC,SHA1]"], KEY, tunnel=tunnel))
+    if initiator == "charon":
+        swanctl = charon.initiate()
+        run([ours, esp_peer], lambda: swanctl.ended, "swanctl --initiate")
+        assert "completed successfully" in swanctl.output
+    converse(ours, [esp_peer], here, there)
+    converse(esp_peer, [ours], there, here)
+    assert all(sa.udp == (4500, 4500) for sa in charon.sas.values())
+    frames = wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
+    assert all(4500 in frame.ports for frame in frames if frame.spi)
 
 
 def send_and_count(lab: Namespaces, sender: Namespace, receiver: Namespace, source: str, destination: str) -> Transfer:

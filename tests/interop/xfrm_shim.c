@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <linux/udp.h>
 #include <linux/xfrm.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -169,4 +170,10 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
         disarm(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len);
     }
     return REAL(sendmsg)(fd, message, flags);
+}
+
+// With UDP_ENCAP the kernel would take ESP in UDP for itself and refuse it with an ICMP message.
+int setsockopt(int fd, int level, int option, const void *value, socklen_t length) {
+    return level == IPPROTO_UDP && option == UDP_ENCAP ? 0
+                                                       : REAL(setsockopt)(fd, level, option, value, length);
 }
