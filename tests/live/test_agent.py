@@ -1,0 +1,323 @@
+"""Two agents in two network namespaces, as processes: traffic, signals, a crash, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ipsec_core.computer.state import State
+
+pytestmark = pytest.mark.interop
+
+SPACES = ("ipc_live_a", "ipc_live_b")
+OUTER = ("10.90.0.1", "10.90.0.2")
+INNER = ("10.91.0.1", "10.92.0.1")
+AGENT = (sys.executable, "-c", "from ipsec_core.tools.main import main; main()", "agent")
+
+
+def need(there: bool, what: str) -> None:
+    if not there and "CI" in os.environ:
+        pytest.fail(f"{what} is missing")
+    if not there:
+        pytest.skip(f"no {what}")
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def policy(side: int, mode: str, method: str, key: str = "the tests' key") -> str:
+    here, there = side, 1 - side
+    rule = (
+        '[[rules]]\nname = "{name}"\nfilters = [{{ source = "{source}", destination = "{destination}" }}]\n'
+        f'action = {{{{ negotiate = ["{method}"] }}}}\nauthentication = [{{{{ preshared_key = "{key}" }}}}]\n'
+    )
+    if mode == "transport":
+        rules = rule.format(name="Peer", source="me", destination=OUTER[there])
+    else:
+        end = 'tunnel_endpoint = "{end}"\n'
+        ways = (("There", here, there), ("Here", there, here))
+        rules = "".join(
+            (rule + end).format(name=n, source=INNER[a], destination=INNER[b], end=OUTER[b]) for n, a, b in ways
+        )
+    return f'name = "Test"\nkey_exchange = {{ methods = ["3DES-SHA1-2"] }}\n{rules}'
+
+
+class Lab:
+    """The namespaces, and the agents in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.agents: dict[int, subprocess.Popen[bytes]] = {}
+
+    def up(self) -> None:
+        for space in SPACES:
+            run("ip", "netns", "add", space)
+        run(
+            "ip",
+            "link",
+            "add",
+            "ipcl0",
+            "netns",
+            SPACES[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "ipcl1",
+            "netns",
+            SPACES[1],
+        )
+        for side, space in enumerate(SPACES):
+            run("ip", "-n", space, "address", "add", f"{OUTER[side]}/24", "dev", f"ipcl{side}")
+            run("ip", "-n", space, "address", "add", f"{INNER[side]}/32", "dev", "lo")
+            for device in ("lo", f"ipcl{side}"):
+                run("ip", "-n", space, "link", "set", device, "up")
+
+    def down(self) -> None:
+        for side in list(self.agents):
+            self.stop(side, signal.SIGKILL)
+        for space in SPACES:
+            subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
+
+    def command(self, side: int, *arguments: str) -> list[str]:
+        """The agent's own; ip makes the namespace its own and is replaced by it."""
+        state, file = self.folder / f"state{side}", self.folder / f"policy{side}.toml"
+        own = ["--state", str(state), "--policy", str(file), "--listen", OUTER[side], "--name", f"SIDE{side}"]
+        return ["ip", "netns", "exec", SPACES[side], *AGENT, *own, "--interval", "0.2", *arguments]
+
+    def start(self, side: int, text: str, *arguments: str) -> None:
+        (self.folder / f"policy{side}.toml").write_text(text)
+        with self.log(side).open("w") as log:
+            agent = self.agents[side] = subprocess.Popen(self.command(side, *arguments), stderr=log)
+        self.wait(lambda: "listening" in self.said(side) or agent.poll() is not None)
+        assert agent.poll() is None, self.said(side)
+
+    def log(self, side: int) -> Path:
+        return self.folder / f"log{side}"
+
+    def said(self, side: int) -> str:
+        return self.log(side).read_text()
+
+    def start_both(self, mode: str, method: str, *arguments: str) -> None:
+        for side in (0, 1):
+            self.start(side, policy(side, mode, method), *arguments)
+
+    def stop(self, side: int, number: int = signal.SIGTERM) -> int:
+        agent = self.agents.pop(side)
+        agent.send_signal(number)
+        return agent.wait(15)
+
+    def refused(self, side: int, *arguments: str, text: str = policy(0, "transport", "ESP[3DES,SHA1]")) -> str:
+        """The one line of an agent that does not start."""
+        (self.folder / f"policy{side}.toml").write_text(text)
+        done = subprocess.run(self.command(side, *arguments), capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    @staticmethod
+    def wait(ready: Callable[[], bool], seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not ready():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def inside(self, side: int, *command: str) -> str:
+        return run("ip", "netns", "exec", SPACES[side], *command)
+
+    def ping(self, mode: str, side: int = 0, *options: str) -> bool:
+        """Whether every packet of a ping is answered."""
+        ends = OUTER if mode == "transport" else INNER
+        command = ["ping", "-q", "-c", "2", "-i", "0.05", "-W", "2", "-I", ends[side], *options, ends[1 - side]]
+        done = subprocess.run(
+            ["ip", "netns", "exec", SPACES[side], *command], capture_output=True, text=True, check=False
+        )
+        return " 0% packet loss" in done.stdout
+
+    def counters(self, side: int) -> dict[str, int]:
+        with State.open(self.folder / f"state{side}") as state:
+            return state.counters()
+
+    def traces(self, side: int) -> tuple[str, str]:
+        """What an agent changes in its namespace."""
+        return run("ip", "-n", SPACES[side], "rule"), run("ip", "-n", SPACES[side], "-brief", "link").split("@")[0]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    need(os.geteuid() == 0 and Path("/dev/net/tun").exists(), "root with /dev/net/tun, for network namespaces,")
+    for program in ("ip", "ping"):
+        need(shutil.which(program) is not None, program)
+    made = Lab(tmp_path)
+    made.down()
+    made.up()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.mark.parametrize("method", ["ESP[3DES,SHA1]", "AH[SHA1]", "AH[SHA1]+ESP[3DES,MD5]"])
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_traffic(lab: Lab, mode: str, method: str) -> None:
+    """Small packets, and those that are fragmented: before IPsec by the host, after it by us. Nothing goes in clear."""
+    before = lab.traces(0)
+    lab.start_both(mode, method)
+    assert lab.ping(mode)
+    assert lab.ping(mode, 1)
+    assert lab.ping(mode, 0, "-s", "5000")
+    for size in (1400, 1430):
+        assert lab.ping(mode, 0, "-s", str(size))
+    assert not lab.ping(mode, 0, "-s", "1472", "-M", "do")
+    lab.wait(lambda: lab.counters(0)["authenticated_bytes_received"] > 15000)
+    counters = lab.counters(0)
+    assert counters["bad_spi_packets"] == counters["packets_not_authenticated"] == 0
+    assert "out_no_filter" not in counters
+    assert lab.stop(0) == 0
+    # The peer is told; both leave nothing behind.
+    lab.wait(lambda: lab.counters(1)["active_associations"] == 0)
+    assert lab.stop(1) == 0
+    assert lab.traces(0) == before
+    with State.open(lab.folder / "state1") as state:
+        ended = {event.event_id for event in state.event_log().events()}
+    assert ended >= {279, 541, 542, 543}
+
+
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_tcp(lab: Lab, mode: str) -> None:
+    """A transfer of some megabytes arrives whole, over rekeys by bytes."""
+    lab.start_both(mode, "ESP[AES-128-GCM]:20480k/3600s", "--profile", "modern")
+    assert lab.ping(mode)
+    ends = OUTER if mode == "transport" else INNER
+    size = 60 << 20
+    serve = "import hashlib, socket, sys\ns = socket.create_server((sys.argv[1], 5001)); c = s.accept()[0]\n"
+    serve += (
+        "h = hashlib.sha256(); n = 0\nwhile d := c.recv(1 << 16): h.update(d); n += len(d)\nprint(n, h.hexdigest())"
+    )
+    send = "import hashlib, random, socket, sys\nd = random.Random(1).randbytes(1 << 20)\n"
+    send += "c = socket.create_connection((sys.argv[1], 5001)); h = hashlib.sha256()\n"
+    send += "for _ in range(int(sys.argv[2]) >> 20): c.sendall(d); h.update(d)\n"
+    send += "c.close(); print(sys.argv[2], h.hexdigest())"
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", SPACES[1], sys.executable, "-c", serve, ends[1]], stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        time.sleep(0.5)
+        sent = lab.inside(0, sys.executable, "-c", send, ends[1], str(size))
+        assert server.communicate(timeout=30)[0] == sent
+    lab.wait(lambda: lab.counters(0)["confidential_bytes_sent"] > size)
+    lab.wait(lambda: lab.counters(1)["confidential_bytes_received"] > size)
+    assert lab.counters(0)["key_additions"] > 2
+
+
+def test_a_killed_agent_begins_anew(lab: Lab) -> None:
+    """Its state directory is whole, what it left in the network is taken over, and its peer learns that it is new."""
+    lab.start_both("tunnel", "ESP[3DES,SHA1]")
+    assert lab.ping("tunnel")
+    lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
+    lab.stop(0, signal.SIGKILL)
+    assert lab.counters(0)["active_associations"] == 2
+    lab.start(0, policy(0, "tunnel", "ESP[3DES,SHA1]"))
+    assert lab.ping("tunnel")
+    lab.wait(lambda: lab.counters(1)["key_deletions"] == 2)
+    assert lab.ping("tunnel", 1)
+    with State.open(lab.folder / "state0") as state:
+        assert [event.event_id for event in state.event_log().events()].count(279) == 2
+    assert lab.stop(0) == 0
+    assert "fwmark" not in lab.traces(0)[0]
+
+
+def test_another_policy(lab: Lab) -> None:
+    lab.start_both("tunnel", "ESP[3DES,SHA1]")
+    assert lab.ping("tunnel")
+    for side in (0, 1):
+        (lab.folder / f"policy{side}.toml").write_text("no policy")
+        lab.agents[side].send_signal(signal.SIGHUP)
+    lab.wait(lambda: all("stays as it was" in lab.said(side) for side in (0, 1)))
+    assert lab.ping("tunnel")
+    for side in (0, 1):
+        (lab.folder / f"policy{side}.toml").write_text(policy(side, "transport", "ESP[DES,MD5]"))
+        lab.agents[side].send_signal(signal.SIGHUP)
+    lab.wait(lambda: all("is in effect" in lab.said(side) for side in (0, 1)))
+    assert lab.ping("transport")
+    assert not lab.ping("tunnel")
+    lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
+    with State.open(lab.folder / "state0") as state:
+        assert {item.security for item in state.associations()} == {"ESP[DES,MD5]"}
+
+
+def test_a_device_that_is_taken_away(lab: Lab) -> None:
+    lab.start(0, policy(0, "tunnel", "ESP[3DES,SHA1]"))
+    run("ip", "-n", SPACES[0], "link", "del", "ipsec0")
+    assert lab.agents[0].wait(15) == 2
+    assert "somebody has removed it" in lab.said(0)
+    del lab.agents[0]
+    assert "fwmark" not in lab.traces(0)[0]
+
+
+def test_keys_for_wireshark(lab: Lab) -> None:
+    lab.start_both("tunnel", "ESP[3DES,SHA1]", "--key-log", "--trace")
+    assert lab.ping("tunnel")
+    assert lab.stop(0) == 0
+    files = {path.name: path for path in (lab.folder / "state0").iterdir()}
+    assert files["esp_sa"].stat().st_mode & 0o777 == 0o600
+    assert len(files["esp_sa"].read_text().splitlines()) == 2
+    assert len(files["ikev1_decryption_table"].read_text().splitlines()) == 1
+    assert "Main mode established" in files["oakley.log"].read_text()
+    assert "Main mode established" in lab.said(0)
+
+
+def test_a_path_mtu_that_a_router_tells(lab: Lab) -> None:
+    """A message about an ESP packet of ours makes the host's packets shorter; it forgets that only much later."""
+    from scapy.layers.inet import ICMP, IP
+    from scapy.packet import Raw
+
+    lab.start_both("tunnel", "ESP[3DES,SHA1]")
+    assert lab.ping("tunnel")
+    lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
+    with State.open(lab.folder / "state0") as state:
+        [spi] = [item.spi for item in state.associations() if item.direction == "outbound"]
+    about = IP(src=OUTER[0], dst=OUTER[1], proto=50, len=1500) / Raw(spi.to_bytes(4) + (9).to_bytes(4))
+    message = bytes(IP(src=OUTER[1], dst=OUTER[0]) / ICMP(type=3, code=4, nexthopmtu=1000) / about)
+    send = "import socket, sys\ns = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)\n"
+    send += f"s.sendto(bytes.fromhex(sys.argv[1]), ({OUTER[0]!r}, 0))"
+    assert lab.ping("tunnel", 0, "-M", "do", "-s", "1200")
+    lab.inside(1, sys.executable, "-c", send, message.hex())
+    lab.wait(lambda: not lab.ping("tunnel", 0, "-M", "do", "-s", "1200"))
+    assert lab.ping("tunnel", 0, "-s", "1200")
+    assert lab.ping("tunnel", 0, "-M", "do", "-s", "800")
+
+
+def test_what_it_lacks_it_says_in_one_line(lab: Lab) -> None:
+    assert "address 203.0.113.9: not one of this computer" in lab.refused(0, "--listen", "203.0.113.9")
+    assert "policy0.toml" in lab.refused(0, text="name = 1")
+    assert "AES-128-GCM" in lab.refused(0, text=policy(0, "tunnel", "ESP[AES-128-GCM]"))
+    assert "1 to 15 characters" in lab.refused(0, "--tun", "a name that is too long")
+    assert "ipcl0: the name is taken" in lab.refused(0, "--tun", "ipcl0")
+    assert "'x'; accepted: an IPv4 address" in lab.refused(0, "--listen", "x")
+    lab.start(0, policy(0, "tunnel", "ESP[3DES,SHA1]"))
+    assert "UDP port 500 of 10.90.0.1: in use" in lab.refused(0)
+    run("ip", "-n", SPACES[0], "address", "add", "10.90.0.7/24", "dev", "ipcl0")
+    assert "another agent keeps its state" in lab.refused(0, "--listen", "10.90.0.7")
+    other = ("--listen", "10.90.0.7", "--state", str(lab.folder / "other"))
+    assert "ipsec0: the name is taken" in lab.refused(0, *other)
+    nobody = ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-all"]
+    done = subprocess.run(
+        [*nobody, *AGENT, *lab.command(0)[8:], "--state", str(lab.folder / "third"), "--listen", "127.0.0.1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "not permitted; accepted: root, or CAP_NET_ADMIN" in done.stderr
+    assert lab.stop(0) == 0
