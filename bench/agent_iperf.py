@@ -174,7 +174,8 @@ def strongswan(folder: Path, suite: str, seconds: int) -> Flow:
             )
             other = 1 - side
             (place / "swanctl" / "swanctl.conf").write_text(
-                f"connections {{ bench {{\n  version = 1\n  local_addrs = {OUTER[side]}\n  remote_addrs = {OUTER[other]}\n"
+                f"connections {{ bench {{\n  version = 1\n  local_addrs = {OUTER[side]}\n"
+                f"  remote_addrs = {OUTER[other]}\n"
                 f"  proposals = {ike}\n  local {{\n    auth = psk\n  }}\n  remote {{\n    auth = psk\n  }}\n"
                 f"  children {{ net {{\n    mode = tunnel\n    esp_proposals = {esp}\n"
                 f"    local_ts = {INNER[side]}/32\n    remote_ts = {INNER[other]}/32\n  }} }}\n}} }}\n"

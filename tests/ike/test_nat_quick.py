@@ -90,7 +90,7 @@ def negotiate(
 
 def opened(kit: Any, net: Any) -> list[tuple[wire.Payload, ...]]:
     """The payloads of messages 1 and 2 of Quick Mode."""
-    (main,) = net.engines[kit.ALICE]._main_modes.all()
+    (main,) = net.engines[kit.ALICE]._mains.all()
     session = main.exchange.session
     found, iv = [], b""
     for _, _, data in net.wire:
@@ -220,7 +220,7 @@ def test_plain_mode_through_a_nat_is_a_mismatch(kit: Any) -> None:
     net = kit.pair(bob=kit.Rules(quick=QuickModePolicy((offer,), 7)), options=IkeOptions(nat_traversal=(RFC,)))
     net.engines[kit.ALICE].acquire(0.0, kit.wish(offers=(offer,)))
     net.run(0.055)
-    (main,) = net.engines[kit.BOB]._main_modes.all()
+    (main,) = net.engines[kit.BOB]._mains.all()
     main.exchange.nat = NatPath(RFC, False, True)
     net.run(20.0)
     (at_bob,) = net.of(kit.BOB, NegotiationFailed)

@@ -28,7 +28,7 @@ def offered(kit: Any, count: int = 1) -> tuple[Any, Any, list[Any]]:
         traffic = kit.selectors(protocol=6, source_port=port)
         net.engines[kit.ALICE].acquire(1.0, kit.wish(reference=10 + port, traffic=traffic))
     net.collect()
-    (main,) = net.engines[kit.ALICE]._main_modes.all()
+    (main,) = net.engines[kit.ALICE]._mains.all()
     exchanges = [quick.exchange for quick in main.quick.values() if not quick.over]
     assert len(exchanges) == count
     return net, main.exchange.session, exchanges
@@ -139,7 +139,7 @@ def test_our_refusal_names_the_quick_mode(kit: Any) -> None:
     net = kit.pair(bob=kit.Rules(quick=None))
     net.engines[kit.ALICE].acquire(0.0, kit.wish())
     net.run(5.0)
-    (main,) = net.engines[kit.ALICE]._main_modes.all()
+    (main,) = net.engines[kit.ALICE]._mains.all()
     messages = [(wire.parse_header(data), data) for _, _, data in net.wire]
     quick = next(header for header, _ in messages if header.exchange == ExchangeType.QUICK_MODE)
     (informational,) = [item for item in messages if item[0].exchange == ExchangeType.INFORMATIONAL]
@@ -155,7 +155,7 @@ def test_initiators_error_ends_the_responders_quick_mode(kit: Any) -> None:
     net = kit.pair(harm=lambda data: [(0.01, data)] if len(net.wire) < 9 else [])
     net.engines[kit.ALICE].acquire(0.0, kit.wish())
     net.run(0.5)
-    (main,) = net.engines[kit.BOB]._main_modes.all()
+    (main,) = net.engines[kit.BOB]._mains.all()
     (quick,) = main.quick.values()
     session = main.exchange.session
     message = sealed(session, ExchangeType.QUICK_MODE, quick.exchange.message_id, quick.exchange._iv, ERROR)
