@@ -37,6 +37,23 @@ class Cookies:
         return blake2s(data, key=self._secret, digest_size=COOKIE_LENGTH).digest()
 
 
+class Allowance:
+    """So many events a second on average, and as many at once: what anybody can cause must not fill the event log."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._left = rate
+        self._time = 0.0
+
+    def take(self, now: float) -> bool:
+        self._left = min(self._rate, self._left + (now - self._time) * self._rate)
+        self._time = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class HalfOpen:
     """Main Modes that others began, oldest first: at most `limit` in all and `per_peer` with one address.
 

@@ -243,7 +243,13 @@ class IkeEngine:
             self._quick_modes.receive(now, main, header, data)
             return
         main.check_message_id(header.message_id)
-        payloads = protected.open_informational(main.exchange.session, header, data)
+        try:
+            payloads = protected.open_informational(main.exchange.session, header, data)
+        except Unverified:
+            if main.exchange.initiator or main.quick:
+                raise
+            self._main_modes.receive_late_notify(now, main, header, data)
+            return
         self._out.proved(now, main, header.message_id)
         for payload in payloads:
             if isinstance(payload, wire.Delete):

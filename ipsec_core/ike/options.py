@@ -29,7 +29,8 @@ class IkeOptions:
     (ike-scan's backoff pattern), and not only when message 1 comes again. Forged first messages then make it send
     seven times as many bytes as it got (CVE-2016-5361); therefore it does so for one negotiation per address only, and
     for none while many are half-open. `max_half_open` bounds the Main Modes that others began, in all and from one
-    address, before and again after the peer's address is proven by message 3; the oldest gives way.
+    address, before and again after the peer's address is proven by message 3; the oldest gives way. Of the failures
+    that anybody can cause, `unproven_failures` a second become events.
     """
 
     vendor_version: int = 2
@@ -44,6 +45,7 @@ class IkeOptions:
     keep_alive: float = 20.0
     max_half_open: int = 2048
     max_half_open_per_peer: int = 64
+    unproven_failures: float = 10.0
 
     @property
     def patience(self) -> float:

@@ -33,6 +33,7 @@ STATISTICS = (
     "Refused exchanges",
     "Half-open main modes refused",
     "Cookies demanded",
+    "Failures not reported",
     "Fragments received",
     "Fragments sent",
     "Keep-alives received",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import MainConversation, Path, Pending
-from ipsec_core.ike.defence import Cookies, HalfOpen
+from ipsec_core.ike.defence import Allowance, Cookies, HalfOpen
 from ipsec_core.ike.events import MainModeDeleted, MainModeEstablished, SoftAssociation
 from ipsec_core.ike.failures import (
     AUTHENTICATION_FAILURES,
@@ -62,6 +62,7 @@ class MainModes:
         options = out.options
         self._cookies = Cookies(out.random)
         # Half-open: before and after message 3, which shows that the peer gets mail at its address.
+        self._allowance = Allowance(options.unproven_failures)
         self._unproven = HalfOpen(options.max_half_open, options.max_half_open_per_peer)
         self._proven = HalfOpen(options.max_half_open, options.max_half_open_per_peer)
         # Where to keep a NAT's mapping alive, by peer.
@@ -164,7 +165,10 @@ class MainModes:
             answer = exchange.receive(header, data, now=now, local_port=origin.local_port, remote_port=origin.port)
         except Refused as refusal:
             self._notify_clear(header, cookie, len(data), origin, refusal.notify)
-            self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
+            if proven or self._allowance.take(now):
+                self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
+            else:
+                self._out.counters["Failures not reported"] += 1
             return
         assert answer is not None
         main = MainConversation(remote, exchange=exchange, path=origin, created=now, heard=True, last_received=data)
@@ -320,6 +324,17 @@ class MainModes:
             raise MalformedMessage(Notify.INVALID_COOKIE, f"under no keys of now: {error}") from error
         self._refused_by_peer(now, main, payloads)
 
+    def receive_late_notify(self, now: float, main: MainConversation, header: wire.Header, data: bytes) -> None:
+        """An initiator that refuses our message 6 seals its notify with the keys of a Main Mode that is not over."""
+        payloads = main.exchange.open_notify(header, data)
+        self._out.proved(now, main, header.message_id)
+        errors = [item for item in wire.every(payloads, wire.Notification) if item.notify < FIRST_STATUS_NOTIFY]
+        if errors:
+            reason = reason_of_notify(errors[0].notify)
+            self._out.counters["Authentication failures"] += reason in AUTHENTICATION_FAILURES
+            self._out.main_mode_failed(now, main.remote, None, reason, FailurePoint.PEER, peer=main.exchange.peer)
+            self.end(now, main, FailurePoint.PEER)
+
     def _refused_by_peer(self, now: float, main: MainConversation, payloads: tuple[wire.Payload, ...]) -> None:
         errors = [item for item in wire.every(payloads, wire.Notification) if item.notify < FIRST_STATUS_NOTIFY]
         if errors:
@@ -407,6 +422,10 @@ class MainModes:
         details: ProposalMismatch | None = None,
     ) -> None:
         """End a Main Mode without success, and answer what waited for it, unless there is another way."""
+        if main in self._unproven and not self._allowance.take(now):
+            self._out.counters["Failures not reported"] += 1
+            self._remove(main)
+            return
         self._remove(main)
         self._out.counters["Authentication failures"] += reason in AUTHENTICATION_FAILURES
         hopeless = main.exchange.initiator and not any(

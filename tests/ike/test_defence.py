@@ -356,3 +356,30 @@ def test_deadlines_do_not_pile_up() -> None:
         timers.cancel((Timer.LIFETIME, number))
     assert len(timers._heap) <= 2 + STALE
     assert timers.next() == 9999.0
+
+
+def test_who_refuses_message_6_ends_the_sa_at_the_responder(kit: Any) -> None:
+    """Its notify is sealed under the Main Mode that is not over for it."""
+    net = kit.pair(harm=lambda data: [] if len(net.wire) >= 6 else [(0.01, data)])
+    net.engines[kit.ALICE].acquire(0.0, kit.wish())
+    net.run(0.5)
+    (at_alice,), (at_bob,) = (net.engines[who]._mains.all() for who in (kit.ALICE, kit.BOB))
+    assert at_bob.established is not None
+    refusal = wire.Notification(Protocol.ISAKMP, b"", Notify.INVALID_CERTIFICATE)
+    message = at_alice.exchange.seal_notify(9, refusal)
+    forged = message[:-1] + bytes((message[-1] ^ 1,))
+    net.engines[kit.BOB].receive_datagram(0.5, forged, (kit.ALICE, 500))
+    assert net.engines[kit.BOB].main_modes()
+    net.engines[kit.BOB].receive_datagram(0.5, message, (kit.ALICE, 500))
+    assert not net.engines[kit.BOB].main_modes()
+    net.collect()
+    (failure,) = net.of(kit.BOB, NegotiationFailed)
+    assert failure.failure_point is FailurePoint.PEER
+
+
+def test_failures_that_anybody_can_cause_are_reported_so_many_a_second(kit: Any) -> None:
+    net = kit.pair(bob=kit.Rules(main=None))
+    flood(kit, net, 10.0, 100, spoofed)
+    reported = len(net.of(kit.BOB, NegotiationFailed))
+    assert 90 <= reported <= 120
+    assert net.engines[kit.BOB].statistics()["Failures not reported"] == 1000 - reported
