@@ -249,6 +249,10 @@ class World:
                 made.timer(self.now)
             self._settle(node, made)
 
+    def settle(self, made: Computer) -> None:
+        """To be called after a call of a computer's own between two runs (`restart_agent`, `update_policy`, `stop`)."""
+        self._settle(self.computers.index(made), made)
+
     def _settle(self, node: int, made: Computer) -> None:
         """Sends what the computer wants to send and keeps one timer of it in the queue.
 

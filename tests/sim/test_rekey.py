@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from sim_kit import Lab, Stamped, ethernet, policy, read_pcapng, sized
 
+from ipsec_core.ike import IkeOptions, NatTraversal
+
 SECOND = 10**9
 PROFILES = {"modern": "ESP[AES-128-GCM]", "windows-2000": "ESP[DES,MD5]", "bundle": "AH[SHA1]+ESP[AES-128-CBC,SHA1]"}
 
@@ -48,8 +50,9 @@ def run(folder: Path, frames: list[Stamped], profile: str, limits: str, **option
 
 
 def clear(wire: list[Stamped]) -> list[Stamped]:
-    """What is neither AH nor ESP nor IKE."""
-    return [(at, frame) for at, frame in wire if frame[23] not in (50, 51) and frame[36:38] != (500).to_bytes(2)]
+    """What is neither AH nor ESP nor IKE, nor ESP in UDP."""
+    ports = [port.to_bytes(2) for port in (500, 4500)]
+    return [(at, frame) for at, frame in wire if frame[23] not in (50, 51) and frame[36:38] not in ports]
 
 
 def rekeys(lab: Lab) -> tuple[int, int]:
@@ -77,6 +80,23 @@ def test_by_bytes(tmp_path: Path, profile: str, ways: tuple[bool, ...]) -> None:
     assert main >= 3
 
 
+def test_in_udp(tmp_path: Path) -> None:
+    """Behind a NAT that is not there: IKE and ESP share port 4500, and the world hands up the one and not the other."""
+    options = IkeOptions(nat_traversal=(NatTraversal.RFC_3947,), pretend_nat=True)
+    made = policy(methods=["ESP[AES-128-GCM]:100000k/5s"])
+    lab = Lab(tmp_path, stream(20, 50_000_000, 300), made, made, computer={"options": options})
+    wire = lab.run()
+    assert clear(wire) == []
+    assert sum(lab.node(number)["packets_delivered"] for number in range(2)) == 801
+    payloads = [frame[42:] for _, frame in wire if frame[36:38] == (4500).to_bytes(2)]
+    ike = sum(payload[:4] == bytes(4) for payload in payloads)
+    keep_alives = sum(payload[:1] == b"\xff" and not any(payload[1:]) for payload in payloads)
+    assert (ike > 10, keep_alives) == (True, 2)
+    assert len(payloads) - ike - keep_alives == 801
+    assert {frame[23] for _, frame in wire} == {17}
+    assert rekeys(lab)[0] >= 4
+
+
 def test_by_bytes_under_load(tmp_path: Path) -> None:
     """On a full link of 1 Gbit/s: what is left of the keys is enough for the time that a negotiation takes."""
     lab = run(tmp_path, stream(0.05, 12_500, 1400), "modern", "2000k/3600s", reaction="100us")
@@ -94,6 +114,32 @@ def test_traffic_that_comes_late(tmp_path: Path, way: bool) -> None:
     assert clear(lab.run()) == []
     assert sum(lab.node(number)["packets_delivered"] for number in range(2)) == len(frames)
     assert [one.counters()["bad_spi_packets"] for one in lab.world.computers] == [0, 0]
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["ALICE", "BOB"])
+@pytest.mark.parametrize("change", ["restart", "policy"])
+def test_the_agent_restarts_under_traffic(tmp_path: Path, end: int, change: str) -> None:
+    """What was under way when the SAs went may be lost; nothing goes out in clear, and both ways come back."""
+    made = policy(methods=["ESP[AES-128-GCM]"])
+    lab = Lab(tmp_path, stream(2, 1_000_000, 300), made, made)
+    lab.world.capture(0, lab.path)
+    lab.world.run(2.0)
+    one = lab.world.computers[end]
+    before = [sa.spi for sa in one.associations()]
+    if change == "restart":
+        one.restart_agent(lab.world.now)
+    else:
+        one.update_policy(lab.world.now, policy(methods=["ESP[AES-256-GCM]", "ESP[AES-128-GCM]"]))
+    lab.world.settle(one)
+    lab.world.run()
+    assert clear(read_pcapng(lab.path)) == []
+    assert set(before).isdisjoint(sa.spi for sa in one.associations())
+    sent, delivered = (
+        [lab.node(number)[name] for number in range(2)] for name in ("packets_sent", "packets_delivered")
+    )
+    assert sum(sent) == 4001
+    assert sum(sent) - sum(delivered) < 30
+    assert all(computer.counters()["oakley_quick_modes"] for computer in lab.world.computers)
 
 
 def test_the_check_sees_clear_text(tmp_path: Path) -> None:
