@@ -48,6 +48,7 @@ test: lint ## Lint, type check and run the tests
 
 .PHONY: test-interop
 test-interop: .venv/.packages-build-test-interop .venv/.tools build/libreswan/.unpacked ## Run the tests that need whole foreign servers
+	.venv/bin/pip install -q --group interop
 	.venv/bin/pytest -m interop $(or $(PYTEST_ARGS),tests/interop)
 
 # Children inherit LD_PRELOAD: tshark runs well with it. PYTHONSAFEPATH: the installed package, not the one of this directory.
