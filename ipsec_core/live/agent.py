@@ -22,6 +22,7 @@ from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.credentials import CertificateStore
 from ipsec_core.computer.profiles import MODERN, profile_of
+from ipsec_core.driver import Upcall, UpcallKind
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.ike import IkeOptions
 from ipsec_core.live import devices, network
@@ -226,14 +227,33 @@ class Agent:
 
     def _work(self, datagrams: list[bytes], gone: bool) -> None:
         """What the packet loop has left: IKE datagrams of port 4500 and questions of the driver."""
+        upcalls = self.computer.driver.upcalls()
         for packet in datagrams:
             self.computer.datagram(self._clock(), packet)
-        for upcall in self.computer.driver.upcalls():
-            self.computer.upcall(self._clock(), upcall)
+        if any(upcall.kind is UpcallKind.ACQUIRE for upcall in upcalls):
+            # What has come over IKE's own port may be the answer already.
+            self._datagrams()
+        for upcall in upcalls:
+            if upcall.kind is not UpcallKind.ACQUIRE or not self._answered(upcall):
+                self.computer.upcall(self._clock(), upcall)
         self._settle()
         if gone and not self._stopped.is_set():
             self._failure = AgentError(f"TUN device {self.settings.tun}: somebody has removed it")
             self._stopped.set()
+
+    def _answered(self, acquire: Upcall) -> bool:
+        """Whether an SA has come for the flow of a question since it was asked.
+
+        So it is with a peer whose first packet comes at once behind its last message of Quick Mode.
+        """
+        return any(
+            sa.direction == "out"
+            and sa.filter == acquire.filter
+            and not sa.expired
+            and (sa.inner_source is None or acquire.source in sa.inner_source)
+            and (sa.inner_destination is None or acquire.destination in sa.inner_destination)
+            for sa in self.computer.driver.sas()
+        )
 
     def _datagrams(self) -> None:
         """IKE on port 500, as the packets that a computer takes."""
