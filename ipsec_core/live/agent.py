@@ -14,14 +14,17 @@ import tomllib
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from ipsec_core.computer import udp
 from ipsec_core.computer.audit import AuditPolicy
+from ipsec_core.computer.certificates import MachineStore
 from ipsec_core.computer.computer import Computer
-from ipsec_core.computer.credentials import CertificateStore
+from ipsec_core.computer.kerberos import MachineKerberos
 from ipsec_core.computer.profiles import MODERN, profile_of
+from ipsec_core.computer.state import State
 from ipsec_core.driver import Upcall, UpcallKind
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.ike import IkeOptions
@@ -37,6 +40,7 @@ from ipsec_core.policy.toml import policy_from_table
 _DATAGRAMS = 32
 _AUDIT = AuditPolicy(frozenset({("logon_events", True), ("logon_events", False)}))
 _IP_HEADER, _UDP_HEADER = 20, 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Settings:
     """What `ipsec-core agent` is told.
 
     `name`: that of the computer, empty for the one in the state directory, or the host's. `interval`: seconds between
-    two writings of the state directory. `udp`: pretend a NAT, so that ESP goes in UDP.
+    two writings of the state directory. `udp`: pretend a NAT, so that ESP goes in UDP. `certificates`: a folder as
+    `MachineStore.load_folder` reads it. `kerberos`: the computer's principal and its key tab.
     """
 
     state: Path
@@ -57,6 +62,8 @@ class Settings:
     trace: bool = False
     udp: bool = False
     interval: float = 5.0
+    certificates: Path | None = None
+    kerberos: tuple[str, Path] | None = None
 
     def options(self) -> IkeOptions:
         """What the computer's IKE does: as its profile, or with ESP in UDP in any case."""
@@ -88,14 +95,12 @@ class Agent:
         report: Callable[[str], None],
         *,
         write_keys: Callable[[Path, Computer], None] | None = None,
-        certificates: CertificateStore | None = None,
     ) -> None:
         """`report` gets one line for each thing that a watcher should know; `write_keys` the state directory whenever
         it is written, if `settings.key_log` says so."""
         self.settings = settings
         self._say = report
         self._write_keys = write_keys if settings.key_log else None
-        self._certificates = certificates
         self._clock = Clock()
         self._options = settings.options()
         self._timer: asyncio.TimerHandle | None = None
@@ -133,7 +138,8 @@ class Agent:
             seed=os.urandom(32),
             profile=settings.profile,
             options=self._options,
-            certificates=self._certificates,
+            certificates=self._certificates(state),
+            kerberos=MachineKerberos(*settings.kerberos) if settings.kerberos else None,
             audit=_AUDIT,
             registry={"EnableLogging": 1} if settings.trace else None,
             state=state,
@@ -159,6 +165,10 @@ class Agent:
             mtu=link.mtu,
         )
         keep.callback(self._selector.close)
+
+    def _certificates(self, state: State) -> MachineStore | None:
+        folder, level = self.settings.certificates, state.registry.known_number("StrongCrlCheck")
+        return None if folder is None else MachineStore.load_folder(folder, epoch=_EPOCH, crl_level=level)
 
     def _mtu(self) -> int:
         return clear_mtu(self._policy, self._network.link.mtu, udp=bool(self._options.nat_traversal))

@@ -42,6 +42,14 @@ def _write_keys(directory: Path, computer: Computer) -> None:
     "--profile", type=click.Choice(list(PROFILES)), default="windows-2000", show_default=True, help="Algorithms."
 )
 @click.option("--udp", is_flag=True, help="Pretend a NAT, so that ESP goes in UDP.")
+@click.option(
+    "--certificates",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Certificates: FOLDER/own, roots, intermediates, crls.",
+)
+@click.option("--kerberos", metavar="PRINCIPAL", help="The computer's Kerberos account.")
+@click.option("--keytab", metavar="FILE", type=click.Path(path_type=Path), help="Its key.")
 @click.option("--key-log", is_flag=True, help="Keep all keys in DIR, in the files of Wireshark's tables.")
 @click.option("--trace", is_flag=True, help="Show the lines of Oakley.log, and keep them in DIR (EnableLogging).")
 @click.option(
@@ -60,6 +68,9 @@ def command(
     name: str,
     profile: str,
     udp: bool,
+    certificates: Path | None,
+    kerberos: str | None,
+    keytab: Path | None,
     key_log: bool,
     trace: bool,
     interval: float,
@@ -69,6 +80,9 @@ def command(
     IKE listens on UDP 500 and 4500 of ADDRESS; what the policy protects or blocks goes through the TUN device. DIR
     shows the running computer to ipsecmon, events and netdiag. SIGHUP reads the policy anew.
     """
-    settings = Settings(state, policy, listen, tun, name, profile, key_log, trace, udp, interval)
+    if (kerberos is None) != (keytab is None):
+        raise click.UsageError("--kerberos and --keytab go together")
+    account = (kerberos, keytab) if kerberos is not None and keytab is not None else None
+    settings = Settings(state, policy, listen, tun, name, profile, key_log, trace, udp, interval, certificates, account)
     with Agent(settings, _report, write_keys=_write_keys) as agent:
         agent.run()
