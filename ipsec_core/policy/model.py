@@ -28,6 +28,8 @@ MAXIMUM_QUICK_MODE_KILOBYTES = 2_147_483_647
 # KB 257225, "bad SPI" messages: acceptable are "more than 50 megabytes and more than five minutes".
 ADVISED_SECONDS_ABOVE = 300
 ADVISED_KILOBYTES_ABOVE = 50_000
+# Whoever answers a Main Mode in the peer's name can try keys on what it got (CVE-2018-5389): 20 bytes are a hash value.
+ADVISED_KEY_BYTES = 20
 
 _DWORD = 0xFFFF_FFFF
 _Algorithm = TypeVar("_Algorithm", bound=Enum)
@@ -552,6 +554,7 @@ class Policy:
                 lines += (f"{place}: {method}: {text}" for text in _lifetime_warnings(method))
             if rule.tunnel_endpoint is not None:
                 lines += (f"{place}: {text}" for text in self._tunnel_warnings(rule))
+            lines += (f"{place}: {text}" for method in rule.authentication_methods for text in _key_warnings(method))
         return tuple(lines)
 
     def _tunnel_warnings(self, rule: Rule) -> list[str]:
@@ -569,6 +572,13 @@ class Policy:
             if (item.destination, item.source) not in tunnelled:
                 lines.append(f"no tunnel rule for the way back of {way}; a tunnel needs two rules")
         return lines
+
+
+def _key_warnings(method: AuthenticationMethod) -> list[str]:
+    length = len(method.value.encode())
+    if method.kind is not AuthenticationKind.PRESHARED_KEY or length >= ADVISED_KEY_BYTES:
+        return []
+    return [f"preshared key of {length} bytes; advised against guessing: at least {ADVISED_KEY_BYTES}"]
 
 
 def _lifetime_warnings(method: SecurityMethod) -> list[str]:

@@ -36,6 +36,16 @@ from ipsec_core.ike.conversations import MAX_MESSAGE_IDS
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import AuthMethod, ExchangeType, Flags, Notify, PayloadType, Protocol
 from ipsec_core.ike.main_mode import MainMode
+from ipsec_core.policy.model import (
+    AuthenticationKind,
+    AuthenticationMethod,
+    FilterAction,
+    FilterActionKind,
+    FilterList,
+    Policy,
+    Rule,
+    SecurityMethod,
+)
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_core"
 COOKIE = b"attacker"
@@ -441,6 +451,18 @@ def test_a_responder_shows_nothing_that_depends_on_the_key(kit: Any) -> None:
         shown.append({data for _, who, data in net.wire if who == kit.BOB})
     assert shown[0] == shown[1]
     assert len(shown[0]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("key", "warned"), [("secret", True), ("k" * 19, True), ("k" * 20, False), ("\u00fc" * 10, False)]
+)
+def test_short_keys_are_warned_of(key: str, warned: bool) -> None:
+    method = AuthenticationMethod(AuthenticationKind.PRESHARED_KEY, key)
+    action = FilterAction("", FilterActionKind.NEGOTIATE, (SecurityMethod.parse("ESP[3DES,SHA1]"),))
+    rule = Rule("mine", FilterList("", "", ()), action, (method,))
+    lines = [line for line in Policy("p", rules=(rule,)).warnings() if "preshared" in line]
+    assert bool(lines) is warned
+    assert all("rule 'mine'" in line and key not in line for line in lines)
 
 
 # Exhaustion and complexity: CVE-2004-0403, CVE-2008-3651, CVE-2008-3652, CVE-2016-5361, CVE-2016-10396

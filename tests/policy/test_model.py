@@ -31,7 +31,7 @@ from ipsec_core.policy.model import (
     parse_protocol,
 )
 
-KEY = AuthenticationMethod(AuthenticationKind.PRESHARED_KEY, "open sesame")
+KEY = AuthenticationMethod(AuthenticationKind.PRESHARED_KEY, "a preshared key long enough")
 NEGOTIATE = FilterAction("", FilterActionKind.NEGOTIATE, (SecurityMethod.parse("ESP[3DES,SHA1]"),))
 
 
