@@ -4,15 +4,18 @@ peer and honest; somebody in between drops, repeats, delays, damages, forges, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from random import Random
 from typing import Any
 
+from ike_proofs import Papers, Tickets
 from ike_tape import HASH, Chain, Tape, Wiretap, damage, edit, split
 
 from ipsec_core.ike import (
     Acquire,
     AuthAlgorithm,
+    AuthMethod,
     ChildDeleted,
     Datagram,
     Encapsulation,
@@ -60,8 +63,15 @@ class Broken(AssertionError):
 
 
 class Rules:
+    """`auth` is the way of this input; certificates and tickets are those of ike_proofs.py."""
+
+    def __init__(self, local: str, auth: AuthMethod, tokens: int) -> None:
+        offer = replace(MAIN_OFFER, auth=auth)
+        papers, tickets = Papers(local), Tickets(local, tokens)
+        self._main = MainModePolicy((offer,), b"a preshared key", certificates=papers, kerberos=tickets)
+
     def main_mode(self, local: str, remote: str) -> MainModePolicy | None:
-        return None if remote == STRANGER else MainModePolicy((MAIN_OFFER,), b"a preshared key")
+        return None if remote == STRANGER else self._main
 
     def quick_mode(self, local: str, remote: str, selectors: TrafficSelector) -> QuickModePolicy | None:
         return None if selectors.protocol == 47 else QuickModePolicy(QUICK_OFFERS + WITH_PFS, 7)
@@ -107,8 +117,10 @@ class Scene:
             dos_protect=bool(choice & 16),
             pretend_nat=bool(choice & 32),
         )
+        ways = (AuthMethod.PRESHARED_KEY, AuthMethod.RSA_SIGNATURES, AuthMethod.KERBEROS, AuthMethod.PRESHARED_KEY)
+        self.auth = ways[choice >> 6]
         self.tested, self.peer = self.engine(TESTED), self.engine(PEER)
-        self.wiretap = Wiretap(MAIN_OFFER)
+        self.wiretap = Wiretap(MAIN_OFFER, self.auth)
         self.waiting: list[Datagram] = []
         self.history: list[Datagram] = []
         self.delivered: set[bytes] = set()
@@ -125,7 +137,7 @@ class Scene:
         source = Random(address)
         return IkeEngine(
             address,
-            Rules(),
+            Rules(address, self.auth, 3 if self.options.commit_bit else 2),
             random=source.randbytes,
             allocate_spi=lambda: source.randrange(256, 1 << 32),
             options=self.options,

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ike_proofs import signature
+
 from ipsec_core.ike import keys, wire
-from ipsec_core.ike.iana import ExchangeType, Flags, PayloadType
+from ipsec_core.ike.iana import AuthMethod, ExchangeType, Flags, PayloadType
 from ipsec_core.ike.offers import MainModeOffer
 
-HASH, NONCE = PayloadType.HASH, PayloadType.NONCE
+HASH, NONCE, SIGNATURE = PayloadType.HASH, PayloadType.NONCE, PayloadType.SIGNATURE
 Chain = list[tuple[int, bytes]]
 """(type, body) of each payload, as the bytes say; a chain that ends early is cut there."""
 
@@ -100,6 +102,7 @@ class Wiretap:
     """
 
     offer: MainModeOffer
+    auth: AuthMethod
     secrets: dict[bytes, Secrets] = field(default_factory=dict)
     last_block: dict[bytes, bytes] = field(default_factory=dict)
     ivs: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
@@ -206,7 +209,9 @@ class Wiretap:
             proof = keys.main_mode_hash(
                 algorithm, secrets.ids.root, b"".join(publics[::order]), b"".join(both[::order]), proposal, identity
             )
-            return [(kind, proof if kind == HASH else body) for kind, body in chain]
+            # What Kerberos wraps covers its tokens, too: that HASH stays as it is.
+            proofs = {AuthMethod.PRESHARED_KEY: {HASH: proof}, AuthMethod.RSA_SIGNATURES: {SIGNATURE: signature(proof)}}
+            return [(kind, proofs.get(self.auth, {}).get(kind, body)) for kind, body in chain]
         if not chain or chain[0][0] != HASH:
             return chain
         rest = join(chain[1:])

@@ -132,11 +132,16 @@ def reads(messages: list[bytes]) -> Iterator[bytes]:
 
 def conversations(rng: random.Random) -> Iterator[bytes]:
     """Inputs of fuzz_responder and fuzz_initiator: all messages as they are (step 0), and one other step in between."""
-    for options in (0, 1, 2, 7, 8, 16, 33, 63):
+    for options in (0, 1, 2, 7, 8, 16, 33, 63, 64, 68, 101, 128, 133, 161):
         yield bytes([options]) + bytes(12)
     for step in range(1, 17):
         for before in range(10):
-            yield bytes([rng.choice([0, 0, 0, 1, 4, 8, 16, 33])]) + bytes(before) + bytes([step]) + rng.randbytes(8)
+            yield (
+                bytes([rng.choice([0, 0, 0, 1, 4, 8, 16, 33, 64, 101, 128, 161])])
+                + bytes(before)
+                + bytes([step])
+                + rng.randbytes(8)
+            )
 
 
 def write(folder: Path, seeds: list[bytes]) -> None:
