@@ -14,6 +14,11 @@ SUBJECT, ROOT = b"subject of ", b"the root"
 TOKENS = (b"AP-REQ", b"AP-REP", b"the end")
 
 
+def certificate(subject: bytes) -> bytes:
+    """As long as a small one."""
+    return b"certificate of " + subject + bytes(400)
+
+
 def signature(digest: bytes) -> bytes:
     return sha1(b"signed" + digest).digest() * 6
 
@@ -30,7 +35,7 @@ class Papers:
     def chain(self, requested: Sequence[bytes]) -> tuple[bytes, ...]:
         if requested and ROOT not in requested:
             raise CredentialRefused(FailureReason.NO_MACHINE_CERTIFICATE, "another root")
-        return (b"certificate of " + self.subject + bytes(400),)
+        return (certificate(self.subject),)
 
     def sign(self, digest: bytes) -> bytes:
         return signature(digest)
@@ -45,7 +50,7 @@ class Papers:
         given: bytes,
     ) -> PeerIdentity:
         peer = PeerIdentity(AuthMethod.RSA_SIGNATURES, "peer")
-        if not chain or not chain[0].startswith(b"certificate of " + identity[1]):
+        if not chain or chain[0] != certificate(identity[1]):
             raise CredentialRefused(FailureReason.PEER_CERTIFICATE, "no certificate", peer)
         if given != signature(digest):
             raise CredentialRefused(FailureReason.INVALID_SIGNATURE, "no signature", peer)
