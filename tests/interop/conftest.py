@@ -15,12 +15,25 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from agent import Agent  # noqa: E402
 from charon import CHARON, Charon  # noqa: E402
 from esp_peer import EspPeer  # noqa: E402
-from namespaces import Namespaces  # noqa: E402
+from namespaces import OUR_ADDRESS, Namespaces, Program  # noqa: E402
 from our_computer import OurComputer  # noqa: E402
 
 from ipsec_core.policy.model import Policy  # noqa: E402
+
+LONGEST_GAP = 35
+BACKOFF_SECONDS = 63 + LONGEST_GAP + 5.0
+SCANNED = """
+name = "Scanned"
+key_exchange = { methods = ["3DES-SHA1-2"] }
+[[rules]]
+name = "Neighbours"
+filters = [{ source = "me", destination = "10.99.0.0/24" }]
+action = { negotiate = ["ESP[3DES,SHA1]"] }
+authentication = [{ preshared_key = "nobody finds it out" }]
+"""
 
 
 def need(there: bool, what: str) -> None:
@@ -79,6 +92,34 @@ def esp_peer(lab: Namespaces, charon: Charon) -> Iterator[EspPeer]:
     made = EspPeer(lab.peers, charon.folder / "sas.jsonl")
     yield made
     made.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for `backoff` comes last."""
+    items.sort(key=_takes_minutes)
+
+
+def _takes_minutes(item: pytest.Item) -> bool:
+    return "backoff" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def backoff(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program | None]:
+    """ike-scan, which watches for two minutes how an agent sends its message 2 again.
+
+    None if no test wants it or it cannot run.
+    """
+    wanted = any(map(_takes_minutes, request.session.items))
+    if not wanted or os.geteuid() != 0 or shutil.which("ike-scan") is None:
+        yield None
+        return
+    made = Namespaces(tmp_path_factory.mktemp("backoff"))
+    try:
+        Agent(made, made.ours, "OURS").start(SCANNED)
+        words = ("ike-scan", "--sport=0", "--retry=1", f"--showbackoff={LONGEST_GAP}", "--trans=5,2,1,2", OUR_ADDRESS)
+        yield made.start(made.peers, words, "ike-scan")
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from shutil import which
 
 import pytest
-from conftest import need
-from namespaces import OUR_ADDRESS, Namespaces
+from conftest import BACKOFF_SECONDS, need
+from namespaces import OUR_ADDRESS, Namespaces, Program, wait_until
 from our_computer import OurComputer, policy, run
 
 pytestmark = pytest.mark.interop
@@ -72,3 +72,11 @@ def test_nothing_else_is_answered(scan: Callable[..., str]) -> None:
         ["--rcookie=1122334455667788"],
     ):
         assert "0 returned handshake; 0 returned notify" in scan("--trans=5,2,1,2", *words), words
+
+
+def test_retransmissions_look_like_windows_2000(backoff: Program | None) -> None:
+    """Copies at 0, 1, 3, 7, 15, 31 and 63 s. ike-scan runs beside the other tests, which is why this comes last."""
+    need(backoff is not None, "ike-scan, and root,")
+    assert backoff is not None
+    wait_until(lambda: backoff.ended, "ike-scan --showbackoff", BACKOFF_SECONDS)
+    assert backoff.said(r"10\.99\.0\.1\tImplementation guess: Windows 2000, 2003 or XP"), backoff.output
