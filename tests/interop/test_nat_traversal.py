@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from shutil import copy
 from typing import NamedTuple
 
 import pytest
@@ -155,7 +156,7 @@ def test_rekeys_lose_nothing(lifetimes: str, lab: Namespaces, carrying_charon: C
     agent = Agent(lab, lab.ours, "OURS")
     hosts, gateways = (OUR_HOST, PEER_HOST), (OUR_ADDRESS, PEER_ADDRESS)
     text = tunnel_policy("AES-128-SHA1-2", method, PRESHARED_KEY, hosts=hosts, gateways=gateways)
-    agent.start(text, "--profile", "modern")
+    agent.start(text, "--profile", "modern", "--key-log")
     first = lab.run(lab.ours, "ping", "-c", "5", "-i", "0.3", "-I", OUR_HOST, PEER_HOST)
     assert ", 0% packet loss" in first or " 4 received" in first, first
     count = str(int(STREAM_SECONDS / 0.02))
@@ -178,3 +179,10 @@ def test_rekeys_lose_nothing(lifetimes: str, lab: Namespaces, carrying_charon: C
     assert rekeys >= 2
     quick_modes = [text for text in agent.audits(541) if "Quick Mode" in text]
     assert len(quick_modes) == rekeys + 1
+    agent.program.stop()
+    tables = lab.folder / "wireshark"
+    tables.mkdir()
+    for name in wireshark.TABLES:
+        copy(agent.state / name, tables)
+    frames = wireshark.readable(lab.recorded(), tables, "isakmp")
+    assert wireshark.messages(frames, wireshark.QUICK_MODE) == 3 * (rekeys + 1)

@@ -10,7 +10,7 @@ import pytest
 import wireshark
 from charon import PRESHARED_KEY, Charon, connection
 from esp_peer import EspPeer
-from namespaces import OUR_ADDRESS, PEER_ADDRESS, Namespaces
+from namespaces import OUR_ADDRESS, PEER_ADDRESS, Namespaces, wait_until
 from our_computer import OurComputer, converse, policy, run
 
 pytestmark = pytest.mark.interop
@@ -130,4 +130,20 @@ def test_we_delete(lab: Namespaces, charon: Charon, esp_peer: EspPeer, our_compu
     assert len(ours.audits(542)) == len(ours.audits(543)) == 1
     assert "no matching" not in charon.swanctl("--list-sas")
     assert "connection0" not in charon.swanctl("--list-sas")
+    wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")
+
+
+def test_both_begin_at_once(lab: Namespaces, charon: Charon, esp_peer: EspPeer, our_computer: Make) -> None:
+    """Two Main Modes and two Quick Modes cross each other: whatever stays, both ends know it."""
+    charon.start(connection(IKE, ESP))
+    ours = our_computer(policy(["3DES-SHA1-2"], ["ESP[3DES,SHA1]"], KEY))
+    swanctl = charon.initiate()
+    wait_until(lambda: charon.said("generating ID_PROT request 0"), "charon's first message")
+    converse(ours, [esp_peer], OUR_ADDRESS, PEER_ADDRESS)
+    run([ours, esp_peer], lambda: swanctl.ended, "swanctl --initiate")
+    assert "completed successfully" in swanctl.output
+    lost = ping_until(ours, esp_peer, lambda: len(ours.received) > 60, "some pings", 10.0)
+    assert lost == []
+    inbound = {sa.spi for sa in charon.sas.values() if sa.destination == PEER_ADDRESS}
+    assert {sa.spi for sa in ours.computer.driver.sas() if sa.direction == "out"} <= inbound
     wireshark.check(lab.recorded(), [ours], lab.folder / "wireshark")

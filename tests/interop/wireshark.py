@@ -51,14 +51,14 @@ class Frame:
     expert: str
 
 
-def frames(capture: Path, computers: Iterable[OurComputer], folder: Path) -> list[Frame]:
-    """The frames as tshark sees them with the keys of `computers`; its tables are written into `folder`."""
-    owners = list(computers)
-    folder.mkdir()
-    write_esp_sa(folder / "esp_sa", (record for owner in owners for record in owner.computer.keys))
-    write_ikev1_table(folder / "ikev1_decryption_table", (pair for owner in owners for pair in owner.computer.ike_keys))
+TABLES = ("esp_sa", "ikev1_decryption_table")
+
+
+def frames(capture: Path, folder: Path, display: str = "") -> list[Frame]:
+    """The frames that pass the display filter, as tshark sees them with the tables in `folder`."""
     wanted = [word for field in FIELDS for word in ("-e", field)]
     switches = [word for name in PREFERENCES for word in ("-o", f"{name}:TRUE")]
+    switches += ["-Y", display] if display else []
     done = subprocess.run(
         ["tshark", "-n", "-r", str(capture), *switches, "-T", "fields", "-E", "separator=/t", *wanted],
         capture_output=True,
@@ -92,8 +92,17 @@ def messages(seen: Iterable[Frame], exchange: str) -> int:
 
 
 def check(capture: Path, computers: Iterable[OurComputer], folder: Path) -> list[Frame]:
-    """Every IKE message is readable, every ESP packet has a right ICV; returns the frames."""
-    seen = frames(capture, computers, folder)
+    """With the keys of `computers`: as `readable`, for all frames. The tables are written into `folder`."""
+    owners = list(computers)
+    folder.mkdir()
+    write_esp_sa(folder / TABLES[0], (record for owner in owners for record in owner.computer.keys))
+    write_ikev1_table(folder / TABLES[1], (pair for owner in owners for pair in owner.computer.ike_keys))
+    return readable(capture, folder)
+
+
+def readable(capture: Path, folder: Path, display: str = "") -> list[Frame]:
+    """Every IKE message makes sense, every ESP packet has a right ICV; returns the frames."""
+    seen = frames(capture, folder, display)
     for frame in seen:
         assert not frame.malformed, frame
         if frame.encrypted:
