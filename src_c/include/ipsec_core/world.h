@@ -67,8 +67,8 @@ struct ipc_event {
     uint32_t kind;
     uint64_t token;           /* TIMER: the caller's */
     struct ipc_upcall upcall; /* UPCALL */
-    const uint8_t *packet;    /* DATAGRAM: the whole IPv4 packet (UDP port 500 or 4500), valid until the next call of
-                                 ipc_world_run */
+    const uint8_t *packet;    /* DATAGRAM: the whole IPv4 packet (UDP port 500 or 4500), valid until the next
+                                 call of    ipc_world_run */
     uint32_t length;
 };
 
