@@ -17,8 +17,11 @@ LONGEST = {"inbound": 4096, "frag": 4096, "trace": 32768, "icmp": 2048, "matcher
 # In Python, by atheris; a third of the time each.
 IKE = {"isakmp": 2048, "responder": 512, "initiator": 512}
 HERE = Path(__file__).resolve().parent
-# What an invariant, a sanitizer, libFuzzer or Python says.
-REASON = r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer|^\w+(\.\w+)*(Error|Exception|Broken)\b).*$"
+# What Python says of an invariant; what a sanitizer or libFuzzer does.
+REASONS = (
+    r"^[\w.]*(Error|Exception|Broken)\b.*$",
+    r"^.*(not true|ERROR: \w+Sanitizer|runtime error|ERROR: libFuzzer).*$",
+)
 
 
 def fuzz(folder: Path, target: str, seconds: int) -> bool:
@@ -41,7 +44,8 @@ def fuzz(folder: Path, target: str, seconds: int) -> bool:
     failure = "" if status == 0 else "  FOUND SOMETHING" if unit else f"  STOPPED with status {status}"
     print(f"fuzz_{target:9} {figures}{failure}", flush=True)
     if status:
-        reason = re.search(REASON, text, re.MULTILINE)
+        found = (re.search(pattern, text, re.MULTILINE) for pattern in REASONS)
+        reason = next((one for one in found if one), None)
         print(f"    {reason[0] if reason else text[-200:].strip()}\n    all of it: {log}", flush=True)
     if unit:
         print(f"    again: {' '.join(program)} {unit[1]}", flush=True)
