@@ -39,7 +39,11 @@ def _write_keys(directory: Path, computer: Computer) -> None:
 @click.option("--tun", default="ipsec0", show_default=True, metavar="NAME", help="TUN device for protected traffic.")
 @click.option("--name", default="", metavar="NAME", help="Name of the computer. [default: the host's name]")
 @click.option(
-    "--profile", type=click.Choice(list(PROFILES)), default="windows-2000", show_default=True, help="Algorithms."
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="windows-2000",
+    show_default=True,
+    help="The system that it is.",
 )
 @click.option("--udp", is_flag=True, help="Pretend a NAT, so that ESP goes in UDP.")
 @click.option(
