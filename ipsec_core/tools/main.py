@@ -15,7 +15,7 @@ from ipsec_core.errors import IpsecError
 
 TOOLS = {
     "simulate": "Run a scenario in virtual time and keep the results.",
-    "agent": "Run one computer in real time: IKE on UDP 500 and 4500, protected traffic through a TUN device.",
+    "agent": "Run one computer in real time, on sockets and a TUN device.",
     "ipsecmon": "IP Security Monitor: associations and statistics of a computer.",
     "events": "The event logs of a computer.",
     "netdiag": "Policy and driver filters of a computer, as netdiag /test:ipsec.",

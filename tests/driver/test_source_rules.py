@@ -86,5 +86,7 @@ def test_size(path: Path) -> None:
     "path", [one for one in FILES if not one.name.startswith("bench_")], ids=lambda path: path.name
 )
 def test_knows_no_python_and_no_clock(path: Path) -> None:
+    """And no socket: but for the packet loop of the live computer, which is given some."""
     text = path.read_text()
-    assert not re.search(r"#\s*include\s*[<\"](Python\.h|time\.h|sys/time\.h|sys/socket\.h|netinet/)", text)
+    sockets = "" if path.name == "tun_io.c" else r"|sys/socket\.h|netinet/"
+    assert not re.search(rf"#\s*include\s*[<\"](Python\.h|time\.h|sys/time\.h{sockets})", text)

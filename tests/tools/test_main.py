@@ -47,7 +47,7 @@ def test_every_tool_has_help(call: Any, name: str) -> None:
     result = call(name, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: ipsec-core {name} ")
-    assert "--json" in result.stdout
+    assert ("--json" in result.stdout) == (name != "agent")  # which prints no result
 
 
 def test_wrong_words(refused: Callable[..., str]) -> None:
