@@ -174,6 +174,8 @@ def _without_keys(value: object) -> object:
 
 
 def _notes(data: Mapping[str, Any], plan: Scenario) -> Iterator[str]:
+    for policy in dict.fromkeys(item.policy for item in plan.computers if item.policy is not None):
+        yield from (f"policy {policy.name!r}, {line}" for line in policy.warnings())
     capture = data["traffic"]["capture"]
     if capture["unmapped"]:
         yield (
