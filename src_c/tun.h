@@ -93,6 +93,7 @@ struct ipc_tun_config {
     X(writes, "packets to the host, coalesced")                                                              \
     X(sends, "system calls' messages to the network")                                                        \
     X(receives, "messages from the network, as the kernel hands them over")                                  \
+    X(clear, "packets that came in clear")                                                                   \
     X(send_errors, "packets that the network refused")                                                       \
     X(write_errors, "packets that the host refused")                                                         \
     X(malformed, "packets of the host that could not be cut")                                                \

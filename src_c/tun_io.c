@@ -184,6 +184,21 @@ static void finish_inbound(ipc_tun *t) {
     ipc_burst_reset(b);
 }
 
+/* Packets that came in clear and were led here: what the driver lets pass, the kernel gets. */
+static void finish_clear(ipc_tun *t) {
+    struct ipc_burst *b = t->in;
+    if (b->count == 0) return;
+    t->statistics.clear += b->count;
+    ipc_inbound(t->config.driver, b);
+    for (uint32_t i = 0; i < b->count; i++) {
+        static const struct virtio_net_hdr plain;
+        if (!ipc_passes((enum ipc_status)b->status[i])) continue;
+        struct iovec parts[2] = {{(void *)&plain, sizeof plain}, {ipc_burst_packet(b, i), b->length[i]}};
+        write_tun(t, parts, 2);
+    }
+    ipc_burst_reset(b);
+}
+
 /* ESP or AH, with the IP header, straight into the slots. Returns whether there may be more. */
 static int receive_raw(ipc_tun *t, int fd, ipc_time now) {
     int count = recvmmsg(fd, t->raw_messages, BURST, MSG_DONTWAIT, NULL);
@@ -273,12 +288,12 @@ static void tell_too_big(ipc_tun *t, uint32_t i) {
 }
 
 /* Fragments go in clear to nobody: a host joins them before IPsec (RFC 2401 B.2), the kernel has cut them
- * already. */
-static void add_fragment(ipc_tun *t, ipc_time now) {
+ * already. Of those that come in clear only the first one says what it is. */
+static void add_fragment(ipc_tun *t, struct ipc_burst *b, ipc_time now) {
     const uint8_t *datagram;
     uint32_t length;
     if (ipc_reassembler_input(t->fragments, t->large.packet, t->large.length, now, &datagram, &length) == 1)
-        (void)ipc_burst_add(t->out, datagram, length, now);
+        (void)ipc_burst_add(b, datagram, length, now);
     t->large.packet = NULL;
 }
 
@@ -308,6 +323,12 @@ static uint32_t segments_left(const struct ipc_tun_large *large) {
     return large->size && left ? (left + large->size - 1) / large->size : 1;
 }
 
+/* Whether the packet was not sent by the host, but came to it in clear. */
+static int comes_in(const ipc_tun *t) {
+    return t->large.length >= IPC_IPV4_HEADER && t->large.packet[0] >> 4 == 4 &&
+           ipc_load32(t->large.packet + 16) == t->config.local;
+}
+
 static void fill(ipc_tun *t, ipc_time now) {
     struct ipc_burst *b = t->out;
     ipc_burst_reset(b);
@@ -320,12 +341,14 @@ static void fill(ipc_tun *t, ipc_time now) {
             /* A large packet stays together if it can: the sockets join what has one size. */
             if (b->count && b->count + segments_left(&t->large) > BURST) return;
         }
+        struct ipc_burst *to = comes_in(t) ? t->in : b;
+        if (to->count == BURST) return;
         if (is_fragment(&t->large)) {
-            add_fragment(t, now);
+            add_fragment(t, to, now);
             continue;
         }
-        uint8_t *packet = slot(b, now);
-        b->length[b->count - 1] = ipc_tun_large_next(&t->large, packet);
+        uint8_t *packet = slot(to, now);
+        to->length[to->count - 1] = ipc_tun_large_next(&t->large, packet);
     }
 }
 
@@ -494,7 +517,9 @@ static int to_network(ipc_tun *t, ipc_time now) {
     struct ipc_burst *b = t->out;
     if (!send_burst(t)) return 0;
     fill(t, now);
-    if (b->count == 0) return 0;
+    int clear = t->in->count != 0;
+    finish_clear(t);
+    if (b->count == 0) return clear;
     if (ipc_outbound(t->config.driver, b) < b->count)
         for (uint32_t i = 0; i < b->count; i++)
             if (b->status[i] == IPC_EXCEEDS_MTU) tell_too_big(t, i);

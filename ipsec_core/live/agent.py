@@ -30,6 +30,7 @@ from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.ike import IkeOptions
 from ipsec_core.live import devices, network
 from ipsec_core.live.directory import open_state
+from ipsec_core.live.guard import guarded
 from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
 from ipsec_core.live.paths import Paths
@@ -152,6 +153,7 @@ class Agent:
         self._network = network.Network(settings.tun, link)
         keep.callback(self._network.down)
         self._network.up(self._mtu(), self._routes())
+        self._guard()
         self._selector = PacketSelector(
             self.computer.driver,
             settings.listen,
@@ -176,6 +178,12 @@ class Agent:
     def _routes(self) -> tuple[network.Route, ...]:
         active = self.computer.agent.active
         return network.routes(active.filters if active else (), network.addresses())
+
+    def _guard(self) -> None:
+        active = self.computer.agent.active
+        fault = self._network.guard(guarded(active.filters if active else (), self.settings.listen))
+        if fault is not None:
+            self._report(f"packets that come in clear are not checked: {fault}")
 
     def _report(self, text: str) -> None:
         self._say(f"{self.computer.name}: {text}")
@@ -229,11 +237,15 @@ class Agent:
         self._settle()
         try:
             # In a thread: netlink waits for the kernel in a loop of its own.
-            await asyncio.to_thread(lambda: self._network.change(self._mtu(), self._routes()))
+            await asyncio.to_thread(self._change)
         except AgentError as error:
             self._report(str(error))
             return
         self._report(f"policy {policy.name!r} is in effect")
+
+    def _change(self) -> None:
+        self._network.change(self._mtu(), self._routes())
+        self._guard()
 
     def _work(self, datagrams: list[bytes], gone: bool) -> None:
         """What the packet loop has left: IKE datagrams of port 4500 and questions of the driver."""

@@ -21,6 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ipsec_core.errors import AgentError
 from ipsec_core.live.devices import MARK
+from ipsec_core.live.guard import Guard
 from ipsec_core.policy.compile import DriverFilter
 
 RULE_PRIORITY = 500
@@ -38,6 +39,8 @@ class Link:
 
     name: str
     mtu: int
+    index: int
+    address: IPv4Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def link_of(address: IPv4Address) -> Link:
         for item in ipr.get_addr(family=socket.AF_INET):
             if item.get_attr("IFA_LOCAL") == str(address):
                 link = ipr.get_links(item["index"])[0]
-                return Link(link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MTU"))
+                return Link(link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_MTU"), item["index"], address)
     raise AgentError(f"address {address}: not one of this computer; accepted: an address of an interface")
 
 
@@ -94,6 +97,7 @@ class Network:
         self.link = link
         self.table = routing_table(tun)
         self._filter: tuple[Path, str] | None = None
+        self._guard = Guard.of(link.index, link.address, tun)
 
     def up(self, mtu: int, wanted: tuple[Route, ...]) -> None:
         """Also takes over what a run that was killed has left: its rule."""
@@ -109,6 +113,15 @@ class Network:
             ipr.rule("add", family=socket.AF_INET, priority=RULE_PRIORITY, table=self.table, fwmark=MARK, flags=_INVERT)
         self._loosen()
 
+    def guard(self, sources: tuple[IPv4Network, ...]) -> str | None:
+        """Clear packets from these networks have to pass the driver. Says why they cannot, None: they do."""
+        with _netlink() as ipr:
+            try:
+                self._guard.up(ipr, ipr.link_lookup(ifname=self.tun)[0], sources)
+            except NetlinkError as error:
+                return str(error.args[-1])
+        return None
+
     def change(self, mtu: int, wanted: tuple[Route, ...]) -> None:
         """Other routes take the place of those that are there."""
         with _netlink() as ipr:
@@ -120,6 +133,7 @@ class Network:
         """The device itself goes when its descriptor is closed, and its routes with it."""
         with _netlink() as ipr:
             self._drop_rules(ipr)
+            self._guard.down(ipr)
             with suppress(NetlinkError):
                 ipr.flush_routes(table=self.table, family=socket.AF_INET)
         if self._filter is not None:

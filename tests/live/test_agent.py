@@ -129,7 +129,7 @@ class Lab:
     def wait(ready: Callable[[], bool], seconds: float = 20) -> None:
         end = time.monotonic() + seconds
         while not ready():
-            assert time.monotonic() < end
+            assert time.monotonic() < end, "waited in vain"
             time.sleep(0.02)
 
     def inside(self, side: int, *command: str) -> str:
@@ -148,9 +148,11 @@ class Lab:
         with State.open(self.folder / f"state{side}") as state:
             return state.counters()
 
-    def traces(self, side: int) -> tuple[str, str]:
+    def traces(self, side: int) -> tuple[str, ...]:
         """What an agent changes in its namespace."""
-        return run("ip", "-n", SPACES[side], "rule"), run("ip", "-n", SPACES[side], "-brief", "link").split("@")[0]
+        space = ("-n", SPACES[side])
+        devices = run("ip", *space, "-brief", "link").split("@")[0]
+        return run("ip", *space, "rule"), devices, run("tc", *space, "qdisc", "show", "dev", f"ipcl{side}")
 
 
 @pytest.fixture
@@ -254,6 +256,32 @@ def test_another_policy(lab: Lab) -> None:
     lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
     with State.open(lab.folder / "state0") as state:
         assert {item.security for item in state.associations()} == {"ESP[DES,MD5]"}
+
+
+def test_clear_packets_of_a_peer_need_the_policy(lab: Lab) -> None:
+    """The peer has no agent. What it sends is refused, or accepted in clear (fall back to it), or blocked."""
+    before = lab.traces(0)
+    assert lab.ping("transport", 1)
+    secure = policy(0, "transport", "ESP[3DES,SHA1]")
+    lab.start(0, secure)
+    assert not lab.ping("transport", 1)
+    assert not lab.ping("transport", 1, "-s", "3000")
+    lab.wait(lambda: lab.counters(0).get("in_should_be_secured") == 4)
+    clear = secure.replace('SHA1]"] }', 'SHA1]"], inbound_passthrough = true, allow_unsecured = true }')
+    blocking = secure.replace('{ negotiate = ["ESP[3DES,SHA1]"] }', '"block"')
+    for number, (text, answered) in enumerate(((clear, True), (blocking, False))):
+        (lab.folder / "policy0.toml").write_text(text)
+        lab.agents[0].send_signal(signal.SIGHUP)
+        lab.wait(lambda done=number: lab.said(0).count("is in effect") > done)  # type: ignore[misc]
+        if answered:
+            lab.wait(lambda: lab.ping("transport", 1))  # a soft association comes after 3 s
+            assert lab.ping("transport", 1, "-s", "3000")
+        else:
+            assert not lab.ping("transport", 1)
+    lab.wait(lambda: lab.counters(0).get("in_blocked", 0) > 0)
+    assert lab.stop(0) == 0
+    assert lab.traces(0) == before
+    assert lab.ping("transport", 1)
 
 
 def test_a_device_that_is_taken_away(lab: Lab) -> None:

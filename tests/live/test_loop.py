@@ -238,3 +238,40 @@ def test_the_wait_ends_in_time_and_for_the_control_level(ends: tuple[End, End]) 
     control.bind((ENDS[0], 0))
     ends[1].udp.sendto(b"x", control.getsockname())
     assert ends[0].loop.run(-1) == (False, False)
+
+
+def test_clear_packets_to_us_pass_the_driver(ends: tuple[End, End]) -> None:
+    """What comes out of the device with our address as its destination has come in clear."""
+    peer, stranger, me = (IPv4Network(one) for one in ("192.0.2.1", "192.0.2.2", ENDS[0]))
+    ends[0].driver.set_filters(
+        [Filter(1, "in", Action.NEGOTIATE, peer, me), Filter(2, "in", Action.PERMIT, stranger, me)]
+    )
+
+    def clear(source: IPv4Network) -> bytes:
+        packet = IP(udp(b"clear" * 30))
+        packet.src, packet.dst, packet.chksum, packet.payload.chksum = str(source[0]), ENDS[0], None, None
+        return bytes(packet)
+
+    for _ in range(70):
+        ends[0].from_host(clear(peer))
+        ends[0].loop.run(0)
+    ends[0].from_host(clear(stranger))
+    ends[0].loop.run(WAIT)
+    assert ends[0].to_host() == [(Header(), clear(stranger))]
+    assert ends[0].driver.status_counters("in")["SHOULD_BE_SECURED"] == 70
+    assert ends[0].driver.counters()["packets_outbound"] == 0
+    assert ends[0].loop.statistics()["clear"] == 71
+
+
+def test_clear_fragments_to_us_are_joined_first(ends: tuple[End, End]) -> None:
+    whole = IP(udp(bytes(3000)))
+    whole.dst, whole.chksum, whole.payload.chksum = ENDS[0], None, None
+    packet = bytes(whole)
+    for start in (0, 1480, 2960):
+        piece = IP(packet[:20])
+        piece.len, piece.chksum = None, None
+        piece.flags, piece.frag = (1 if start < 2960 else 0), start // 8
+        ends[0].from_host(bytes(piece / packet[20 + start : 1500 + start]))
+    ends[0].loop.run(WAIT)
+    assert [got for _, got in ends[0].to_host()] == [packet]
+    assert ends[0].driver.status_counters("in")["NO_FILTER"] == 1

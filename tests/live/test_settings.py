@@ -13,6 +13,7 @@ from ipsec_core.ike import NatTraversal
 from ipsec_core.live import devices
 from ipsec_core.live.agent import Settings, load_policy
 from ipsec_core.live.directory import open_state
+from ipsec_core.live.guard import guarded
 from ipsec_core.live.network import Route, routes, routing_table
 from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.toml import policy_from_table
@@ -48,6 +49,21 @@ def test_routes_for_what_is_protected_or_blocked() -> None:
     }
     # Without an address in the subnet the sender's own choice stands.
     assert Route(IPv4Network("10.2.0.0/16"), None) in routes(filters, [ME])
+
+
+def test_guarded_is_what_comes_to_us_in_transport_mode() -> None:
+    secure = {"negotiate": ["ESP[3DES,SHA1]"]}
+    open_door = secure | {"inbound_passthrough": True}
+    rules = [
+        rule("me", "192.0.2.9", secure),
+        rule("me", "192.0.2.16/28", open_door),
+        rule("me", "192.0.2.7", "block"),
+        rule("me", "192.0.2.8", "permit"),
+        rule("10.2.0.0/16", "10.1.0.0/16", secure, "192.0.2.1"),
+        rule("10.3.0.1", "10.3.0.2", secure),
+    ]
+    filters = compile_policy(policy_from_table({"name": "p", "rules": rules}, "test"), [ME])
+    assert {str(one) for one in guarded(filters, ME)} == {"192.0.2.9/32", "192.0.2.16/28", "192.0.2.7/32"}
 
 
 def test_a_routing_table_for_each_device() -> None:
