@@ -161,7 +161,7 @@ def test_rekeys_lose_nothing(lifetimes: str, lab: Namespaces, carrying_charon: C
     assert ", 0% packet loss" in first or " 4 received" in first, first
     count = str(int(STREAM_SECONDS / 0.02))
     pings = [
-        lab.start(space, ("ping", "-q", "-c", count, "-i", "0.02", "-I", here, there), f"ping-{here}")
+        lab.start(space, ("ping", "-D", "-O", "-c", count, "-i", "0.02", "-I", here, there), f"ping-{here}")
         for space, here, there in ((lab.ours, *hosts), (lab.peers, *reversed(hosts)))
     ]
     streams = [
