@@ -26,6 +26,9 @@ SOFT_SHARE = {True: 0.85, False: 0.92}
 SOFT_SECONDS_LEFT = {True: 45.0, False: 24.0}
 # An old SA lives on for packets still under way ("bad SPI" messages, KB 257225).
 OVERLAP_SECONDS = 60.0
+# Message 3 has no answer, and its receiver may take in packets of the new SA only some moments after it: until then
+# what is replaced goes on carrying the traffic of the end that began, if it has the bytes for that.
+SWITCH_SECONDS = 0.25
 # The number of no filter: what an outer SA serves.
 NO_FILTER = 0xFFFF_FFFF
 
@@ -52,6 +55,11 @@ class Pair:
         self.replaced = True
         for handle in self.handles:
             driver.retire_sa(handle, now + OVERLAP_SECONDS)
+
+    def runs_out(self, driver: Driver) -> bool:
+        """Whether it has carried so many bytes that it asks for a successor."""
+        limit = self.event.lifetime_kilobytes * KILOBYTE * SOFT_SHARE[self.event.initiator]
+        return 0 < limit <= max(driver.sa_info(handle).bytes for handle in self.handles)
 
     def used(self, driver: Driver) -> bool:
         """Whether any SA has carried a packet."""
@@ -177,13 +185,16 @@ def install_inbound(driver: Driver, event: QuickModeEvent, idle_seconds: float, 
 
 
 def install(driver: Driver, event: QuickModeEstablished, inbound: tuple[int, ...] | None, idle_seconds: float) -> Pair:
-    """Hands the outbound SAs to the driver, and the inbound ones if they are not there yet.
-
-    From the next packet on the new pair is used.
-    """
+    """Hands the inbound SAs to the driver if they are not there yet. `switch` completes the pair."""
     if inbound is None:
         inbound = install_inbound(driver, event, idle_seconds, initiator=event.initiator)
-    return Pair(event, inbound, _add(driver, event, "out", event.initiator, idle_seconds))
+    return Pair(event, inbound, ())
+
+
+def switch(driver: Driver, pair: Pair, idle_seconds: float) -> None:
+    """Hands the outbound SAs to the driver if they are not there yet: from the next packet on the pair is used."""
+    if not pair.outbound:
+        pair.outbound = _add(driver, pair.event, "out", pair.event.initiator, idle_seconds)
 
 
 def move(driver: Driver, pair: Pair, address: str, port: int, local_port: int, idle_seconds: float) -> None:

@@ -12,9 +12,21 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
+from math import inf
 
 from ipsec_core.computer import oakley_log, udp
-from ipsec_core.computer.associations import KeyRecord, Pair, delete, idle, install, install_inbound, key_records, move
+from ipsec_core.computer.associations import (
+    SWITCH_SECONDS,
+    KeyRecord,
+    Pair,
+    delete,
+    idle,
+    install,
+    install_inbound,
+    key_records,
+    move,
+    switch,
+)
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.credentials import CertificateStore, Credentials, lacks_kerberos
 from ipsec_core.computer.listing import associations
@@ -126,6 +138,7 @@ class Computer:
         self._view: PolicyView | None = None
         self._pairs: dict[int, Pair] = {}
         self._answered: dict[int, tuple[int, ...]] = {}  # inbound SPI -> SAs whose Quick Mode is not over yet
+        self._switches: dict[int, float] = {}  # inbound SPI -> when a pair is to carry what another one still does
         self._next_tick: float | None = None
         self._reports = Reports(self.log, address)
         self._soft = SoftAssociations(self.driver, self._reports.soft_ended)
@@ -266,7 +279,7 @@ class Computer:
 
     def next_timer(self) -> float | None:
         """When `timer` wants to be called."""
-        times = (self._engine.next_timer(), self._next_tick)
+        times = (self._engine.next_timer(), self._next_tick, *self._switches.values())
         return min((time for time in times if time is not None), default=None)
 
     def take_packets(self) -> list[bytes]:
@@ -326,6 +339,7 @@ class Computer:
         while due:
             for event in self._engine.events():
                 self._handle(now, event)
+            self._switch(now)
             self._next_tick = self.driver.tick(now)
             upcalls = self.driver.upcalls()
             for upcall in upcalls:
@@ -374,10 +388,21 @@ class Computer:
             self._engine.delete_child(now, event.inbound_spi)
             return
         self._retire_before(event)
+        previous = self._pairs.get(event.previous or 0)
+        later = event.initiator and previous is not None and not previous.runs_out(self.driver)
         self._pairs[event.inbound_spi] = install(self.driver, event, answered, self._idle_seconds)
+        self._switches[event.inbound_spi] = event.time + SWITCH_SECONDS if later else event.time
+        self._switch(event.time)
         if self._key_log:
             self.keys.extend(key_records(event))
         self._reports.quick_mode(event)
+
+    def _switch(self, now: float) -> None:
+        """Moves traffic to the pairs whose time has come."""
+        for spi in [spi for spi, due in self._switches.items() if due <= now]:
+            del self._switches[spi]
+            if spi in self._pairs:
+                switch(self.driver, self._pairs[spi], self._idle_seconds)
 
     def _retire_before(self, event: QuickModeEstablished) -> None:
         """What the pair replaces, and what is older still.
@@ -396,6 +421,7 @@ class Computer:
             if pair.event.remote != event.remote or pair.event.udp is None or pair.replaced:
                 continue
             if event.address == event.remote or pair.event.encapsulation is Encapsulation.TUNNEL:
+                switch(self.driver, pair, self._idle_seconds)
                 move(self.driver, pair, event.address, event.port, event.local_port, self._idle_seconds)
             else:
                 self._engine.delete_child(now, pair.inbound_spi)
@@ -420,6 +446,7 @@ class Computer:
             delete(self.driver, pair.inbound)
             delete(self.driver, pair.outbound)
             self._reports.quick_mode_ended(event)
+            self._switch(inf)  # it may have been what carried the traffic of another
 
     # What the tools see
 
@@ -445,7 +472,7 @@ class Computer:
             handle: pair.event.time for pair in self._pairs.values() for handle in pair.handles
         }
         hidden = {handle for handles in self._answered.values() for handle in handles}
-        around = {way[-1]: way[0] for pair in self._pairs.values() for way in (pair.inbound, pair.outbound)}
+        around = {way[-1]: way[0] for pair in self._pairs.values() for way in (pair.inbound, pair.outbound) if way}
         names = {number: item.name for number, item in self._view.filters.items()} if self._view else {}
         return associations(
             [sa for sa in self.driver.sas() if sa.handle not in hidden],
