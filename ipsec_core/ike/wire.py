@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import DOI_IPSEC, SITUATION_IDENTITY_ONLY, Flags, Notify, PayloadType
@@ -28,11 +28,22 @@ MAX_SPIS = 256
 
 _GENERIC = Struct(">BBH")
 _ATTRIBUTE = Struct(">HH")
-_TRANSFORM = Struct(">BBH")
-_PROPOSAL = Struct(">BBBB")
+_TRANSFORM_BODY = Struct(">BBH")
+_TRANSFORM = Struct(">BBHBBH")
+_PROPOSAL_BODY = Struct(">BBBB")
+_PROPOSAL = Struct(">BBHBBBB")
 _SITUATION = Struct(">II")
 _IDENTIFICATION = Struct(">BBH")
 _HEADER = Struct(">8s8sBBBBII")
+
+
+_Value = TypeVar("_Value")
+
+
+@dataclass_transform(frozen_default=True)
+def value(kind: type[_Value]) -> type[_Value]:
+    """A dataclass that is frozen for the type checker alone: at run time that triples what a new object costs."""
+    return dataclass(slots=True, unsafe_hash=True)(kind)
 
 
 class Reader:
@@ -63,7 +74,9 @@ class Reader:
         return self._data[start:end]
 
     def rest(self) -> bytes:
-        return self.take(self._end - self._position)
+        start = self._position
+        self._position = self._end
+        return self._data[start:]
 
     def number(self, length: int) -> int:
         return int.from_bytes(self.take(length))
@@ -97,7 +110,7 @@ class Reader:
         return MalformedMessage(self.notify, text)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attribute:
     """A data attribute, RFC 2408 section 3.3: two bytes of value (TV), or any length if `variable` (TLV)."""
 
@@ -131,7 +144,7 @@ class Attribute:
         return cls(kind, reader.take(word), True)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transform:
     """RFC 2408 section 3.6."""
 
@@ -141,11 +154,11 @@ class Transform:
 
     def encode(self, following: int) -> bytes:
         body = b"".join([attribute.encode() for attribute in self.attributes])
-        return _GENERIC.pack(following, 0, 8 + len(body)) + _TRANSFORM.pack(self.number, self.identifier, 0) + body
+        return _TRANSFORM.pack(following, 0, 8 + len(body), self.number, self.identifier, 0) + body
 
     @classmethod
     def parse(cls, reader: Reader) -> Transform:
-        number, identifier, reserved = reader.fields(_TRANSFORM)
+        number, identifier, reserved = reader.fields(_TRANSFORM_BODY)
         if reserved:
             raise reader.malformed("a reserved field is not zero")
         attributes: list[Attribute] = []
@@ -156,7 +169,7 @@ class Transform:
         return cls(number, identifier, tuple(attributes))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Proposal:
     """RFC 2408 section 3.5. Proposals with one number belong together (a logical AND)."""
 
@@ -173,12 +186,12 @@ class Proposal:
                 for index, transform in enumerate(self.transforms)
             ]
         )
-        fields = _PROPOSAL.pack(self.number, self.protocol, len(self.spi), len(self.transforms))
-        return _GENERIC.pack(following, 0, 8 + len(body)) + fields + body
+        fields = self.number, self.protocol, len(self.spi), len(self.transforms)
+        return _PROPOSAL.pack(following, 0, 8 + len(body), *fields) + body
 
     @classmethod
     def parse(cls, reader: Reader) -> Proposal:
-        number, protocol, spi_size, count = reader.fields(_PROPOSAL)
+        number, protocol, spi_size, count = reader.fields(_PROPOSAL_BODY)
         if count > MAX_TRANSFORMS:
             raise reader.malformed(f"more than {MAX_TRANSFORMS} transforms")
         spi = reader.take(spi_size)
@@ -192,7 +205,7 @@ class Proposal:
         return cls(number, protocol, spi, tuple(transforms))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SecurityAssociation:
     """SA payload of the IPsec DOI with SIT_IDENTITY_ONLY, RFC 2408 section 3.4 and RFC 2407 section 4.6.1."""
 
@@ -228,7 +241,7 @@ class SecurityAssociation:
         return cls(tuple(proposals))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeyExchange:
     """RFC 2408 section 3.7."""
 
@@ -243,7 +256,7 @@ class KeyExchange:
         return cls(reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Identification:
     """RFC 2407 section 4.6.2: type, IP protocol, port (0 = any) and the identity itself."""
 
@@ -262,7 +275,7 @@ class Identification:
         return cls(kind, protocol, port, reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Certificate:
     """CERT payload, RFC 2408 section 3.9: what `encoding` (`CertificateEncoding`) says, a certificate or a CRL."""
 
@@ -278,7 +291,7 @@ class Certificate:
         return cls(reader.number(1), reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CertificateRequest:
     """CERTREQ payload, RFC 2408 section 3.10: the DER name of an authority, empty for any."""
 
@@ -294,7 +307,7 @@ class CertificateRequest:
         return cls(reader.number(1), reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HashData:
     """HASH payload, RFC 2408 section 3.11."""
 
@@ -309,7 +322,7 @@ class HashData:
         return cls(reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Signature:
     """SIG payload, RFC 2408 section 3.12."""
 
@@ -324,7 +337,7 @@ class Signature:
         return cls(reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Nonce:
     """RFC 2408 section 3.13; 8 to 256 bytes (RFC 2409 section 5)."""
 
@@ -341,7 +354,7 @@ class Nonce:
         return cls(reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Notification:
     """RFC 2408 section 3.14."""
 
@@ -362,7 +375,7 @@ class Notification:
         return cls(protocol, reader.take(spi_size), notify, reader.rest(), doi)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delete:
     """RFC 2408 section 3.15: SPIs that the sender no longer accepts. They have one size."""
 
@@ -386,7 +399,7 @@ class Delete:
         return cls(protocol, spi_size, spis, doi)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VendorId:
     """RFC 2408 section 3.16."""
 
@@ -401,7 +414,7 @@ class VendorId:
         return cls(reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GssToken:
     """A token of GSS-API, draft-ietf-ipsec-isakmp-gss-auth-07."""
 
@@ -416,7 +429,7 @@ class GssToken:
         return cls(reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NatDetection:
     """NAT-D, RFC 3947 section 3.2: the hash of an address and a port. `TYPE` tells RFC from draft (NAT_D_DRAFT)."""
 
@@ -427,7 +440,7 @@ class NatDetection:
         return self.data
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NatOriginalAddress:
     """NAT-OA, RFC 3947 section 5.2: `kind` is an `IdType`. `TYPE` tells RFC from draft (NAT_OA_DRAFT)."""
 
@@ -445,7 +458,7 @@ class NatOriginalAddress:
         return cls(kind, identity, reader.rest())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opaque:
     """A payload of a type that this codec does not look into (private types)."""
 
@@ -501,7 +514,7 @@ _FLAGS = tuple(map(Flags, range(8)))
 _ENCRYPTED = frozenset(flags for flags in _FLAGS if flags & Flags.ENCRYPTION)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Header:
     """RFC 2408 section 3.1 without the length, which follows from the message."""
 
