@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from hmac import compare_digest
 from ipaddress import IPv4Network
 
@@ -223,17 +222,17 @@ def authentication(
 # The GSS endpoint name in the SA payload
 
 
-def with_gss_name(sa: wire.SecurityAssociation, kerberos: Kerberos | None) -> wire.SecurityAssociation:
-    """An SA payload whose Kerberos transforms carry our name, in place of the peer's if that is there."""
-    if kerberos is None:
+def with_gss_name(sa: wire.SecurityAssociation, name: str | None) -> wire.SecurityAssociation:
+    """An SA payload whose Kerberos transforms carry our name, if there is one, in place of the peer's."""
+    if name is None:
         return sa
-    name = wire.Attribute(MainModeAttribute.GSS_NAME, kerberos.name.encode("utf-16-le"), variable=True)
+    own = wire.Attribute(MainModeAttribute.GSS_NAME, name.encode("utf-16-le"), variable=True)
 
     def named(transform: wire.Transform) -> wire.Transform:
         if not _by_kerberos(transform):
             return transform
-        others = tuple(attribute for attribute in transform.attributes if attribute.type != name.type)
-        return replace(transform, attributes=(*others, name))
+        others = tuple(attribute for attribute in transform.attributes if attribute.type != own.type)
+        return wire.Transform(transform.number, transform.identifier, (*others, own))
 
     return _each_proposal(sa, lambda transforms: tuple(map(named, transforms)))
 
@@ -249,9 +248,7 @@ def without_nameless(sa: wire.SecurityAssociation) -> wire.SecurityAssociation:
 def _each_proposal(
     sa: wire.SecurityAssociation, change: Callable[[tuple[wire.Transform, ...]], tuple[wire.Transform, ...]]
 ) -> wire.SecurityAssociation:
-    return wire.SecurityAssociation(
-        tuple(replace(proposal, transforms=change(proposal.transforms)) for proposal in sa.proposals)
-    )
+    return wire.SecurityAssociation(tuple(proposal.having(*change(proposal.transforms)) for proposal in sa.proposals))
 
 
 def _by_kerberos(transform: wire.Transform) -> bool:

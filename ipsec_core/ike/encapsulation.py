@@ -36,7 +36,8 @@ def on_the_wire(offers: Iterable[QuickModeOffer], nat: NatPath | None) -> tuple[
 
 def agreed(offer: QuickModeOffer) -> QuickModeOffer:
     """The way back from `on_the_wire`."""
-    return replace(offer, encapsulation=_PLAIN.get(offer.encapsulation, offer.encapsulation))
+    plain = _PLAIN.get(offer.encapsulation)
+    return replace(offer, encapsulation=plain) if plain else offer
 
 
 @dataclass(frozen=True, slots=True)

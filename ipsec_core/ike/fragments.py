@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from zlib import crc32
 
 from ipsec_core.ike import wire
@@ -25,11 +25,15 @@ MAX_BYTES = 32_768
 
 def split(message: bytes) -> list[bytes]:
     """`message` as fragments, each a message of at most MAX_MESSAGE bytes; always the same ones."""
-    header = replace(
-        wire.parse_header(message),
-        next_payload=PayloadType.FRAGMENT,
+    whole = wire.parse_header(message)
+    header = wire.Header(
+        whole.initiator_cookie,
+        whole.responder_cookie,
+        whole.exchange,
         # A fragment is not encrypted, only what it holds a part of is.
-        flags=Flags.NONE,
+        Flags.NONE,
+        whole.message_id,
+        PayloadType.FRAGMENT,
     )
     room = MAX_MESSAGE - OVERHEAD
     parts = [message[start : start + room] for start in range(0, len(message), room)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from ipsec_core.ike import keys, protected, vendor_ids, wire
@@ -17,7 +18,7 @@ from ipsec_core.ike.credentials import CredentialRefused, PeerIdentity
 from ipsec_core.ike.events import MainModePolicy
 from ipsec_core.ike.failures import FailureReason, MalformedMessage, Refused, Unverified
 from ipsec_core.ike.groups import DiffieHellman
-from ipsec_core.ike.iana import UDP_PORT, ExchangeType, Flags, IdType, Notify, Protocol
+from ipsec_core.ike.iana import UDP_PORT, ExchangeType, Flags, IdType, Notify, PayloadType, Protocol
 from ipsec_core.ike.nat import NOWHERE, NatPath, detection_payloads, find_nat
 from ipsec_core.ike.offers import (
     MainModeOffer,
@@ -65,10 +66,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One of the peer's: when it came, and from which (address, port) to which; `length` in bytes."""
+    """One of the peer's: when it came, and from which (address, port) to which; `data` is all of it."""
 
     header: wire.Header
-    length: int
+    data: bytes
     payloads: tuple[wire.Payload, ...]
     now: float
     local: tuple[str, int]
@@ -111,8 +112,8 @@ class MainMode:
         self.peer_initial_contact = False
         self._random = random
         self._initial_contact = initial_contact
-        self._proposal = with_gss_name(main_mode_proposal(policy.offers), policy.kerberos)
-        self._sa_body = self._proposal.body()
+        # What both HASHes cover: the initiator's SA payload as it was sent.
+        self._sa_body = b""
         self._authentication: Authentication
         self._exchange: DiffieHellman
         self._nonce = b""
@@ -137,7 +138,8 @@ class MainMode:
     def start(self) -> bytes:
         """Message 1 of the initiator."""
         self.state = State.SA_SENT
-        return self._encode((self._proposal, *vendor_ids.announce(self.options)))
+        self._sa_body = _proposal(self.policy.offers, self._gss_name)
+        return self._encode((wire.Opaque(PayloadType.SA, self._sa_body), *vendor_ids.announce(self.options)))
 
     def receive(
         self,
@@ -167,7 +169,7 @@ class MainMode:
             raise MalformedMessage(Notify.INVALID_PAYLOAD_TYPE, f"{kind.name} message in state {self.state.name}")
         if header.encrypted:
             payloads = self._open(header, data[wire.HEADER_LENGTH :])
-        message = Message(header, len(data), payloads, now, (self.local, local_port), (self.remote, remote_port))
+        message = Message(header, data, payloads, now, (self.local, local_port), (self.remote, remote_port))
         try:
             answer = transition.handler(self, message)
         except CredentialRefused as error:
@@ -253,20 +255,24 @@ class MainMode:
 
     # Messages 1 and 2
 
+    @property
+    def _gss_name(self) -> str | None:
+        return self.policy.kerberos.name if self.policy.kerberos else None
+
     def _answer_sa(self, message: Message) -> tuple[wire.Payload, ...]:
         proposal = wire.only(message.payloads, wire.SecurityAssociation)
-        choice = choose_main_mode(without_nameless(proposal), self.policy.offers)
+        choice = self._choose(proposal)
         if choice is None:
             details = main_mode_mismatch(proposal, self.policy.offers)
             raise Refused(Notify.NO_PROPOSAL_CHOSEN, FailureReason.ATTRIBUTES_UNACCEPTABLE, details)
         answer, offer = choice
-        self._sa_body = proposal.body()
+        self._sa_body = wire.first_body(message.data)
         self._agree_on(answer, offer, message.payloads)
-        sa = with_gss_name(answer, self.policy.kerberos)
+        sa = wire.Opaque(PayloadType.SA, with_gss_name(answer, self._gss_name).body())
         payloads: tuple[wire.Payload, ...] = (sa, *vendor_ids.answer(self.options, self.common))
         # Anybody may have sent message 1 in anybody's name: the answer does not amplify it. It has one transform of
         # many and ids that message 1 had, but for Microsoft's, which only names us, and the GSS name.
-        room = message.length - wire.HEADER_LENGTH
+        room = len(message.data) - wire.HEADER_LENGTH
         if len(wire.encode_payloads(payloads)) > room:
             payloads = (sa, *payloads[2:])
             if len(wire.encode_payloads(payloads)) > room:
@@ -275,8 +281,7 @@ class MainMode:
 
     def _send_key(self, message: Message) -> tuple[wire.Payload, ...]:
         answer = wire.only(message.payloads, wire.SecurityAssociation)
-        single = single_transform(answer)
-        choice = choose_main_mode(without_nameless(answer), self.policy.offers) if single else None
+        choice = self._choose(answer) if single_transform(answer) else None
         if choice is None or message.header.responder_cookie == wire.NO_COOKIE:
             # Nothing protects message 2: a bad one is ignored, the true one may still come.
             raise MalformedMessage(Notify.BAD_PROPOSAL_SYNTAX, "the answer is none of our offers")
@@ -285,6 +290,9 @@ class MainMode:
         said = self._authentication.say()
         self.responder_cookie = message.header.responder_cookie
         return self._own_key(message, said)
+
+    def _choose(self, sa: wire.SecurityAssociation) -> tuple[wire.SecurityAssociation, MainModeOffer] | None:
+        return choose_main_mode(without_nameless(sa) if self.policy.kerberos else sa, self.policy.offers)
 
     def _agree_on(
         self, answer: wire.SecurityAssociation, offer: MainModeOffer, payloads: tuple[wire.Payload, ...]
@@ -420,6 +428,12 @@ class MainMode:
     def _finish(self, message: Message) -> tuple[wire.Payload, ...]:
         self._verify(message)
         return ()
+
+
+@lru_cache(maxsize=64)
+def _proposal(offers: tuple[MainModeOffer, ...], name: str | None) -> bytes:
+    """The body of our SA payload; `name` is ours in GSS-API."""
+    return with_gss_name(main_mode_proposal(offers), name).body()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
@@ -278,24 +278,23 @@ def _alone(sa: SecurityAssociation, protocol: Protocol) -> list[tuple[Proposal, 
     ]
 
 
-def _but_its_lifetime(offer: MainModeOffer) -> MainModeOffer:
+def _but_its_lifetime(offer: MainModeOffer) -> tuple[int, ...]:
     """What two offers have to have in common."""
-    return replace(offer, lifetime_seconds=MAX_LIFETIME)
+    return offer.encryption, offer.hash, offer.group, offer.auth, offer.key_bits
 
 
 def choose_main_mode(
     sa: SecurityAssociation, offers: Iterable[MainModeOffer]
 ) -> tuple[SecurityAssociation, MainModeOffer] | None:
     """The answer to the initiator's SA payload and what was agreed; None if the lists have nothing in common."""
-    ours: dict[MainModeOffer, MainModeOffer] = {}
+    ours: dict[tuple[int, ...], MainModeOffer] = {}
     for offer in offers:
         ours.setdefault(_but_its_lifetime(offer), offer)
     for proposal, transform in _alone(sa, Protocol.ISAKMP):
         theirs = parse_main_mode(transform)
         if theirs and (found := ours.get(_but_its_lifetime(theirs))):
-            seconds = min(found.lifetime_seconds, theirs.lifetime_seconds)
-            answer = SecurityAssociation((replace(proposal, transforms=(transform,)),))
-            return answer, replace(found, lifetime_seconds=seconds)
+            shorter = found if found.lifetime_seconds <= theirs.lifetime_seconds else theirs
+            return SecurityAssociation((proposal.having(transform),)), shorter
     return None
 
 

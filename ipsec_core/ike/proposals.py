@@ -254,7 +254,7 @@ def _agree(bundle: list[_Parsed], ranks: tuple[int, ...], offer: QuickModeOffer)
         lifetime_kilobytes=shortest_volume((offer.lifetime_kilobytes, *volumes)),
     )
     return Choice(
-        tuple(replace(proposal, transforms=(proposal.transforms[rank],)) for proposal, rank, _ in chosen),
+        tuple([proposal.having(proposal.transforms[rank]) for proposal, rank, _ in chosen]),
         agreed,
         any(agreed.lifetime_seconds < n for n in seconds) or any(agreed.lifetime_kilobytes != n for n in volumes),
     )

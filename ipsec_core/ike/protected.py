@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 
 from ipsec_core.ike import wire
@@ -29,12 +31,14 @@ def seal(
     exchange: ExchangeType,
     message_id: int,
     iv: bytes,
-    proof: bytes,
+    proof: Callable[[bytes], bytes],
     payloads: tuple[wire.Payload, ...],
     flags: Flags = Flags.ENCRYPTION,
 ) -> bytes:
-    """A whole message; its last cipher block is the next IV under `message_id`."""
-    body = session.cipher.seal(iv, wire.encode_payloads((wire.HashData(proof), *payloads)))
+    """A whole message; its last cipher block is the next IV under `message_id`. `proof` makes the HASH for the rest."""
+    rest = wire.encode_payloads(payloads)
+    front = wire.encode_payload(wire.HashData(proof(rest)), wire.first_type(payloads))
+    body = session.cipher.seal(iv, front + rest)
     header = wire.Header(
         session.initiator_cookie, session.responder_cookie, exchange, flags, message_id, PayloadType.HASH
     )
@@ -55,7 +59,7 @@ def unseal(session: Session, header: wire.Header, iv: bytes, data: bytes) -> Ope
 
 def seal_informational(session: Session, message_id: int, payloads: tuple[wire.Payload, ...]) -> bytes:
     """A protected Informational message (notify or delete)."""
-    proof = session.message_hash(message_id, wire.encode_payloads(payloads))
+    proof = partial(session.message_hash, message_id)
     return seal(session, ExchangeType.INFORMATIONAL, message_id, session.iv(message_id), proof, payloads)
 
 

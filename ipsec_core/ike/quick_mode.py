@@ -149,7 +149,7 @@ class QuickMode:
             *self._own_originals(offers),
         )
         self.state = State.OFFERED
-        return self._seal(self._first_hash(wire.encode_payloads(payloads)), payloads)
+        return self._seal(self._first_hash, payloads)
 
     def receive(self, header: wire.Header, data: bytes) -> bytes | None:
         """The answer to the peer's next message, if there is one.
@@ -242,10 +242,10 @@ class QuickMode:
         self.reference = policy.reference
         self._allocate(peer_spis)
         self._derive(offer, peer_spis, shared)
-        chosen = (
-            replace(proposal, spi=self.spis[Protocol(proposal.protocol)].to_bytes(SPI_LENGTH))
-            for proposal in choice.proposals
-        )
+        chosen = [
+            wire.Proposal(p.number, p.protocol, self.spis[Protocol(p.protocol)].to_bytes(SPI_LENGTH), p.transforms)
+            for p in choice.proposals
+        ]
         answer = (
             wire.SecurityAssociation(tuple(chosen)),
             *key,
@@ -254,7 +254,7 @@ class QuickMode:
             *(self._own_lifetimes() if choice.shortened else ()),
         )
         flags = Flags.ENCRYPTION | Flags.COMMIT if self._commit else Flags.ENCRYPTION
-        return self._seal(self._second_hash(wire.encode_payloads(answer)), answer, flags)
+        return self._seal(self._second_hash, answer, flags)
 
     def _finish(self, payloads: tuple[wire.Payload, ...]) -> bytes:
         answer = wire.only(payloads, wire.SecurityAssociation)
@@ -271,7 +271,7 @@ class QuickMode:
         peer_spis = _spis(choice)
         self._peer_nonce = wire.only(payloads, wire.Nonce).data
         self._derive(self._shortened(offer), peer_spis, self._shared(payloads))
-        return self._seal(self._third_hash(b""), ())
+        return self._seal(self._third_hash, ())
 
     def _confirm(self, payloads: tuple[wire.Payload, ...]) -> bytes | None:
         """Message 3 carries nothing but its HASH. Message 4 under the commit bit."""
@@ -279,7 +279,7 @@ class QuickMode:
             return None
         protocol, spi = next(iter(self.spis.items()))
         connected = (wire.Notification(protocol, spi.to_bytes(SPI_LENGTH), Notify.CONNECTED),)
-        return self._seal(self._first_hash(wire.encode_payloads(connected)), connected)
+        return self._seal(self._first_hash, connected)
 
     def _connected(self, payloads: tuple[wire.Payload, ...]) -> None:
         """Message 4: the SAs are ready at both ends."""
@@ -387,7 +387,9 @@ class QuickMode:
         esp = keys.split_keymat(self.offer, material(sum(keys.esp_key_lengths(self.offer))))
         return ChildSa(spi, esp.encryption_key, esp.authentication_key, esp.salt, protocol)
 
-    def _seal(self, proof: bytes, payloads: tuple[wire.Payload, ...], flags: Flags = Flags.ENCRYPTION) -> bytes:
+    def _seal(
+        self, proof: Callable[[bytes], bytes], payloads: tuple[wire.Payload, ...], flags: Flags = Flags.ENCRYPTION
+    ) -> bytes:
         message = protected.seal(
             self.session, ExchangeType.QUICK_MODE, self.message_id, self._iv, proof, payloads, flags
         )

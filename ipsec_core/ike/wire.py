@@ -178,6 +178,10 @@ class Proposal:
     spi: bytes
     transforms: tuple[Transform, ...]
 
+    def having(self, *transforms: Transform) -> Proposal:
+        """This proposal with other transforms."""
+        return Proposal(self.number, self.protocol, self.spi, transforms)
+
     def encode(self, following: int) -> bytes:
         last = len(self.transforms) - 1
         body = self.spi + b"".join(
@@ -584,15 +588,23 @@ def parse_clear(header: Header, data: bytes) -> tuple[Payload, ...]:
     return payloads
 
 
+def first_body(message: bytes) -> bytes:
+    """The body of the first payload of a whole message that `parse_clear` has accepted."""
+    length = int.from_bytes(message[HEADER_LENGTH + 2 : HEADER_LENGTH + 4])
+    return message[HEADER_LENGTH + 4 : HEADER_LENGTH + length]
+
+
+def encode_payload(payload: Payload, following: int) -> bytes:
+    """One payload; `following` is the type of the next one."""
+    body = payload.body()
+    return _GENERIC.pack(following, 0, 4 + len(body)) + body
+
+
 def encode_payloads(payloads: Iterable[Payload]) -> bytes:
     """The chain of `payloads`; the type of the first goes into the message header."""
-    parts: list[bytes] = []
-    following: int = PayloadType.NONE
-    for payload in reversed(tuple(payloads)):
-        body = payload.body()
-        parts += body, _GENERIC.pack(following, 0, 4 + len(body))
-        following = payload.TYPE
-    return b"".join(reversed(parts))
+    chain = tuple(payloads)
+    following = (*[payload.TYPE for payload in chain[1:]], PayloadType.NONE)
+    return b"".join([encode_payload(payload, kind) for payload, kind in zip(chain, following, strict=False)])
 
 
 def encode_clear(header: Header, payloads: tuple[Payload, ...]) -> bytes:

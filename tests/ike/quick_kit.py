@@ -49,4 +49,4 @@ def reseal(initiator: QuickMode, message: bytes, change: Any, nonce: bytes) -> b
     opened = protected.unseal(session, header, iv, message)
     payloads = change(opened.payloads)
     proof = session.message_hash(77, nonce + wire.encode_payloads(payloads))
-    return protected.seal(session, ExchangeType.QUICK_MODE, 77, iv, proof, payloads)
+    return protected.seal(session, ExchangeType.QUICK_MODE, 77, iv, lambda rest: proof, payloads)

@@ -197,7 +197,7 @@ def in_place_of_message_four(kit: Any, exchange: ExchangeType, notify: int, *, c
     payloads = (wire.Notification(Protocol.ESP, b"", notify),)
     proof = session.message_hash(message_id, wire.encode_payloads(payloads))
     iv = messages[2][3][-8:] if chained else session.iv(message_id)
-    message = protected.seal(session, exchange, message_id, iv, proof, payloads)
+    message = protected.seal(session, exchange, message_id, iv, lambda rest: proof, payloads)
     net.engines[kit.ALICE].receive_datagram(net.now, message, (kit.BOB, 500))
     net.collect()
     return net

@@ -139,7 +139,7 @@ def test_quick_mode_without_identities_is_between_the_peers(kit: Any) -> None:
     opened = protected.unseal(session, wire.parse_header(message), session.iv(77), message)
     payloads = opened.payloads[:2]
     proof = session.message_hash(77, wire.encode_payloads(payloads))
-    bare = protected.seal(session, ExchangeType.QUICK_MODE, 77, session.iv(77), proof, payloads)
+    bare = protected.seal(session, ExchangeType.QUICK_MODE, 77, session.iv(77), lambda rest: proof, payloads)
     assert give(responder, bare) is not None
     assert responder.selectors == TrafficSelector(IPv4Network(kit.BOB), IPv4Network(kit.ALICE))
 
@@ -148,7 +148,7 @@ def test_third_message_needs_both_nonces(kit: Any) -> None:
     initiator, responder = quick_modes(kit)
     two = give(responder, initiator.start(kit.selectors(), (kit.ESP_OFFER,), 1))
     session = responder.session
-    false = protected.seal(session, ExchangeType.QUICK_MODE, 77, responder._iv, bytes(20), ())
+    false = protected.seal(session, ExchangeType.QUICK_MODE, 77, responder._iv, lambda rest: bytes(20), ())
     with pytest.raises(Unverified):
         give(responder, false)
     assert give(responder, give(initiator, two)) is None
@@ -165,7 +165,7 @@ def test_protected_delete_needs_its_hash_and_counts_once(kit: Any) -> None:
     (main,) = net.engines[kit.ALICE]._mains.all()
     session = main.exchange.session
     payload = (wire.Delete(Protocol.ESP, 4, (child.outbound_spi.to_bytes(4),)),)
-    false = protected.seal(session, ExchangeType.INFORMATIONAL, 99, session.iv(99), bytes(20), payload)
+    false = protected.seal(session, ExchangeType.INFORMATIONAL, 99, session.iv(99), lambda rest: bytes(20), payload)
     true = protected.seal_informational(session, 99, payload)
     bob.receive_datagram(net.now, false, (kit.ALICE, 500))
     assert bob.events() == []

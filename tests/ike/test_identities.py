@@ -87,7 +87,7 @@ def propose(kit: Any, identities: tuple[wire.Identification, ...]) -> tuple[Any,
     opened = protected.unseal(session, wire.parse_header(message), session.iv(77), message)
     payloads = (*opened.payloads[:2], *identities)
     proof = session.message_hash(77, wire.encode_payloads(payloads))
-    one = protected.seal(session, ExchangeType.QUICK_MODE, 77, session.iv(77), proof, payloads)
+    one = protected.seal(session, ExchangeType.QUICK_MODE, 77, session.iv(77), lambda rest: proof, payloads)
     two = give(responder, one)
     assert two is not None
     return responder, protected.unseal(session, wire.parse_header(two), one[-8:], two).payloads

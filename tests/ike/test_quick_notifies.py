@@ -43,7 +43,7 @@ def deliver(kit: Any, net: Any, message: bytes) -> list[Any]:
 
 def sealed(session: Any, exchange: ExchangeType, message_id: int, iv: bytes, *payloads: wire.Payload) -> bytes:
     proof = session.message_hash(message_id, wire.encode_payloads(payloads))
-    return protected.seal(session, exchange, message_id, iv, proof, payloads)
+    return protected.seal(session, exchange, message_id, iv, lambda rest: proof, payloads)
 
 
 ERROR = wire.Notification(Protocol.ESP, b"", Notify.NO_PROPOSAL_CHOSEN)
@@ -72,7 +72,7 @@ def test_error_with_a_wrong_hash_is_nothing(kit: Any) -> None:
     net, session, (exchange,) = offered(kit)
     for kind in (ExchangeType.QUICK_MODE, ExchangeType.INFORMATIONAL):
         for iv in (exchange._iv, session.iv(exchange.message_id)):
-            message = protected.seal(session, kind, exchange.message_id, iv, bytes(20), (ERROR,))
+            message = protected.seal(session, kind, exchange.message_id, iv, lambda rest: bytes(20), (ERROR,))
             assert deliver(kit, net, message) == []
     assert net.engines[kit.ALICE].statistics()["Unverified messages"] == 4
     net.harm = lambda data: [(0.01, data)]

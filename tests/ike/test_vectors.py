@@ -118,7 +118,7 @@ def test_openswan_quick_mode(captures: Path, openswan: Any) -> None:
     assert (opened.proof.hex(), opened.rest.hex()) == (vector["hash"], vector["data"])
     opened.verify(session.message_hash(header.message_id, opened.rest))
     proof = session.message_hash(header.message_id, wire.encode_payloads(opened.payloads))
-    again = protected.seal(session, ExchangeType.QUICK_MODE, header.message_id, iv, proof, opened.payloads)
+    again = protected.seal(session, ExchangeType.QUICK_MODE, header.message_id, iv, lambda rest: proof, opened.payloads)
     assert again == data
     proposal = wire.only(opened.payloads, wire.SecurityAssociation).proposals[0]
     assert (proposal.protocol, proposal.spi.hex()) == (Protocol.ESP, "12345678")
