@@ -35,6 +35,7 @@ _SOL_RAW, _ICMP_FILTER, _UNREACHABLE = 255, 1, 3
 # What TCP may have under way (tcp_rmem) has to fit, or a busy moment of ours costs its packets.
 _RECEIVE_BYTES = 32 << 20
 _SEND_BYTES = 4 << 20
+_CAPABILITIES = "CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE"
 
 
 @contextmanager
@@ -43,15 +44,15 @@ def _refused(what: str) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise AgentError(f"{what}: not permitted; accepted: root, or CAP_NET_ADMIN and CAP_NET_RAW") from None
+        raise AgentError(f"{what}: not permitted; accepted: root, or {_CAPABILITIES}") from None
     except OSError as error:
         raise AgentError(f"{what}: {error.strerror}") from None
 
 
 def open_tun(name: str) -> int:
     """A TUN device with virtio headers and the kernel's offloads; it is gone when the descriptor is closed."""
-    if not 0 < len(name.encode()) < 16 or "/" in name or name in (".", "..") or any(c.isspace() for c in name):
-        raise AgentError(f"TUN device {name!r}: no name of a device; accepted: 1 to 15 characters")
+    if not 0 < len(name.encode()) < 16 or name in (".", "..") or any(c.isspace() or c in "/:%" for c in name):
+        raise AgentError(f"TUN device {name!r}: no name of a device; accepted: 1 to 15 characters, no space, / : %")
     try:
         fd = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -16,9 +16,19 @@ from ipsec_core.sim.wireshark import write_esp_sa, write_ikev1_table
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> IPv4Address:
     try:
-        return IPv4Address(value)
+        address = IPv4Address(value)
     except AddressValueError:
         raise click.BadParameter(f"{value!r}; accepted: an IPv4 address", context, parameter) from None
+    if address.is_loopback:
+        raise click.BadParameter(f"{value}; accepted: an address that peers can reach", context, parameter)
+    return address
+
+
+def _certificates(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and not all((value / name).is_dir() for name in ("own", "roots")):
+        accepted = "a folder with the folders own and roots"
+        raise click.BadParameter(f"{value}; accepted: {accepted}", context, parameter)
+    return value
 
 
 def _report(line: str) -> None:
@@ -50,6 +60,7 @@ def _write_keys(directory: Path, computer: Computer) -> None:
     "--certificates",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
+    callback=_certificates,
     help="Certificates: FOLDER/own, roots, intermediates, crls.",
 )
 @click.option("--kerberos", metavar="PRINCIPAL", help="The computer's Kerberos account.")

@@ -333,6 +333,9 @@ def test_what_it_lacks_it_says_in_one_line(lab: Lab) -> None:
     assert "1 to 15 characters" in lab.refused(0, "--tun", "a name that is too long")
     assert "ipcl0: the name is taken" in lab.refused(0, "--tun", "ipcl0")
     assert "'x'; accepted: an IPv4 address" in lab.refused(0, "--listen", "x")
+    assert "127.0.0.1; accepted: an address that peers can reach" in lab.refused(0, "--listen", "127.0.0.1")
+    assert "'ipcl%d': no name of a device" in lab.refused(0, "--tun", "ipcl%d")
+    assert "accepted: a folder with the folders own and roots" in lab.refused(0, "--certificates", str(lab.folder))
     lab.start(0, policy(0, "tunnel", "ESP[3DES,SHA1]"))
     assert "UDP port 500 of 10.90.0.1: in use" in lab.refused(0)
     run("ip", "-n", SPACES[0], "address", "add", "10.90.0.7/24", "dev", "ipcl0")
@@ -341,7 +344,7 @@ def test_what_it_lacks_it_says_in_one_line(lab: Lab) -> None:
     assert "ipsec0: the name is taken" in lab.refused(0, *other)
     nobody = ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-all"]
     done = subprocess.run(
-        [*nobody, *AGENT, *lab.command(0)[8:], "--state", str(lab.folder / "third"), "--listen", "127.0.0.1"],
+        [*nobody, *AGENT, *lab.command(0)[8:], "--state", str(lab.folder / "third"), "--listen", "192.0.2.1"],
         capture_output=True,
         text=True,
         check=False,
