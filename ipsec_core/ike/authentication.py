@@ -10,14 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from hmac import compare_digest
-from ipaddress import IPv4Network
 
 from ipsec_core.ike import keys, wire
 from ipsec_core.ike.credentials import Certificates, CredentialRefused, GssContext, Kerberos, PeerIdentity
 from ipsec_core.ike.events import MainModePolicy
 from ipsec_core.ike.failures import FailureReason, MalformedMessage, Unverified
 from ipsec_core.ike.iana import AuthMethod, CertificateEncoding, Hash, IdType, MainModeAttribute, Notify
-from ipsec_core.ike.offers import encode_identity
+from ipsec_core.ike.offers import encode_identity, host
 
 Payloads = tuple[wire.Payload, ...]
 
@@ -31,7 +30,7 @@ class Authentication(ABC):
 
     def identity(self, local: str) -> wire.Identification:
         """Our ID payload; `local` is our address."""
-        return encode_identity(IPv4Network(local))
+        return encode_identity(host(local))
 
     def hear(self, payloads: Payloads) -> None:
         """Take in what the peer sent, from message 3 on."""

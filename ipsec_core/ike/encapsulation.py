@@ -10,7 +10,7 @@ from ipsec_core.ike import wire
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import Encapsulation, IdType, Notify
 from ipsec_core.ike.nat import ORIGINAL_ADDRESS, NatPath
-from ipsec_core.ike.offers import QuickModeOffer, TrafficSelector
+from ipsec_core.ike.offers import QuickModeOffer, TrafficSelector, host
 from ipsec_core.ike.options import NatTraversal
 
 _IN_UDP = {
@@ -96,5 +96,5 @@ def behind_nat(
 
 
 def _translated(network: IPv4Network, actual: str, original: IPv4Address | None, *, behind: bool) -> IPv4Network:
-    host = network.prefixlen == network.max_prefixlen and original in (None, network.network_address)
-    return IPv4Network(actual) if behind and host else network
+    single = network.prefixlen == network.max_prefixlen and original in (None, network.network_address)
+    return host(actual) if behind and single else network

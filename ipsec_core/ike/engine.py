@@ -53,7 +53,7 @@ class IkeEngine:
         options: IkeOptions | None = None,
     ) -> None:
         self.local = _address("local", local)
-        self._out = Outbox(self.local, policy, random, trace or (lambda line: None), key_log, options or IkeOptions())
+        self._out = Outbox(self.local, policy, random, trace, key_log, options or IkeOptions())
         self._acquires = Acquires()
         self._children = Children(self._out)
         self._quick_modes = QuickModes(self._out, self._acquires, self._children, allocate_spi, self._advance)
@@ -103,7 +103,7 @@ class IkeEngine:
                     # One event answers all: clear text is for them only if all allow it.
                     pending.request = replace(pending.request, allow_soft=False)
                 return
-        self._out.trace(f"Acquire: {request.selectors} peer {remote}")
+        self._out.note("Acquire: %s peer %s", request.selectors, remote)
         self._acquires.add(Pending(request, [request.reference]))
         self._advance(now, remote)
 
@@ -123,7 +123,7 @@ class IkeEngine:
             self._receive(now, data, Path(*source, port))
         except MalformedMessage as error:
             counters["Unverified messages" if isinstance(error, Unverified) else "Discarded messages"] += 1
-            self._out.trace(f"Discarded: {error.notify.name}: {error}")
+            self._out.note("Discarded: %s: %s", error.notify.name, error)
 
     def handle_timer(self, now: float) -> None:
         """Do everything that is due at `now`."""
@@ -199,7 +199,10 @@ class IkeEngine:
     def _receive(self, now: float, data: bytes, origin: Path) -> None:
         self._main_modes.note_life(data, origin.address)
         header = wire.parse_header(data)
-        self._out.trace(f"Receive: {_describe(header)} from {origin.address} port {origin.port}, {len(data)} bytes")
+        if self._out.trace is not None:
+            self._out.note(
+                "Receive: %s from %s port %d, %d bytes", _describe(header), origin.address, origin.port, len(data)
+            )
         receive = _EXCHANGES.get(header.exchange)
         if receive is None:
             # Aggressive Mode among them: Windows 2000 does Main Mode only.
@@ -270,7 +273,7 @@ class IkeEngine:
                     self._children.forget(now, child, FailurePoint.PEER)
 
     def _receive_notify(self, now: float, main: MainConversation, notify: wire.Notification) -> None:
-        self._out.trace(f"Notify: type {notify.notify} from {main.remote}")
+        self._out.note("Notify: type %s from %s", notify.notify, main.remote)
         if notify.notify == Notify.INITIAL_CONTACT:
             self._main_modes.initial_contact(now, main)
         elif notify.notify < FIRST_STATUS_NOTIFY:

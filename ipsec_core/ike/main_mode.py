@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import lru_cache
-from ipaddress import IPv4Address
 
 from ipsec_core.ike import keys, protected, vendor_ids, wire
 from ipsec_core.ike.authentication import Authentication, authentication, with_gss_name, without_nameless
@@ -23,6 +22,7 @@ from ipsec_core.ike.nat import NOWHERE, NatPath, detection_payloads, find_nat
 from ipsec_core.ike.offers import (
     MainModeOffer,
     choose_main_mode,
+    host,
     main_mode_mismatch,
     main_mode_proposal,
     single_transform,
@@ -41,7 +41,7 @@ NOTIFY = {
 }
 
 
-class State(Enum):
+class State(IntEnum):
     """Where an exchange stands; `TRANSITIONS` tells how it gets on."""
 
     START = auto()
@@ -55,7 +55,7 @@ class State(Enum):
     ESTABLISHED = auto()
 
 
-class Kind(Enum):
+class Kind(IntEnum):
     """What a message is, told by its payloads or, when it is encrypted, by that."""
 
     SA = auto()
@@ -415,7 +415,7 @@ class MainMode:
         usual = identity.protocol in (0, UDP) and identity.port in (0, UDP_PORT)
         if identity.kind == IdType.IPV4_ADDR:
             moved = self.nat is not None and self.nat.remote_behind and len(identity.data) == 4
-            good = moved or identity.data == IPv4Address(self.remote).packed
+            good = moved or identity.data == host(self.remote).network_address.packed
         else:
             good = identity.kind in NAMES and bool(identity.data)
         if not (usual and good):

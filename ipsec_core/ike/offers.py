@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
 from ipsec_core.errors import NegotiationError
@@ -143,6 +144,12 @@ class TrafficSelector:
 # Identification payloads
 
 
+@lru_cache(maxsize=1024)
+def host(address: str) -> IPv4Network:
+    """One computer; reading an address costs more than everything else that is done with it."""
+    return IPv4Network(address)
+
+
 def encode_identity(network: IPv4Network, protocol: int = 0, port: int = 0) -> Identification:
     """ID_IPV4_ADDR for a host, ID_IPV4_ADDR_SUBNET otherwise (RFC 2407 section 4.6.2)."""
     if network.prefixlen == 32:
@@ -163,19 +170,28 @@ def parse_identity(payload: Identification) -> IPv4Network:
     MalformedMessage for other kinds, IPv6 among them, for holes in a mask and for ranges that are no network.
     """
     try:
-        if payload.kind == IdType.IPV4_ADDR:
-            return IPv4Network(IPv4Address(payload.data))
-        if payload.kind == IdType.IPV4_ADDR_SUBNET and len(payload.data) == 8:
-            mask = int.from_bytes(payload.data[4:])
-            prefix = 32 - (mask ^ 0xFFFF_FFFF).bit_length()
-            network = IPv4Network((payload.data[:4], prefix))
-            if int(network.netmask) == mask:
-                return network
-        if payload.kind == IdType.IPV4_ADDR_RANGE and len(payload.data) == 8:
-            return _range(IPv4Address(payload.data[:4]), IPv4Address(payload.data[4:]))
+        network = _network(payload.kind, payload.data)
     except ValueError:
-        pass
-    raise MalformedMessage(Notify.INVALID_ID_INFORMATION, f"identity of type {payload.kind} is not usable")
+        network = None
+    if network is None:
+        raise MalformedMessage(Notify.INVALID_ID_INFORMATION, f"identity of type {payload.kind} is not usable")
+    return network
+
+
+@lru_cache(maxsize=1024)
+def _network(kind: int, data: bytes) -> IPv4Network | None:
+    """What an identity names; None or ValueError if that is no network."""
+    if kind == IdType.IPV4_ADDR:
+        return IPv4Network(IPv4Address(data))
+    if kind == IdType.IPV4_ADDR_SUBNET and len(data) == 8:
+        mask = int.from_bytes(data[4:])
+        prefix = 32 - (mask ^ 0xFFFF_FFFF).bit_length()
+        network = IPv4Network((data[:4], prefix))
+        if int(network.netmask) == mask:
+            return network
+    if kind == IdType.IPV4_ADDR_RANGE and len(data) == 8:
+        return _range(IPv4Address(data[:4]), IPv4Address(data[4:]))
+    return None
 
 
 def encode_selectors(selectors: TrafficSelector) -> tuple[Identification, Identification]:

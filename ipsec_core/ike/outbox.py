@@ -55,7 +55,7 @@ class Outbox:
     local: str
     policy: IkePolicy
     random: Callable[[int], bytes]
-    trace: Callable[[str], None]
+    trace: Callable[[str], None] | None
     key_log: bool
     options: IkeOptions
     timers: Timers = field(default_factory=Timers)
@@ -63,9 +63,14 @@ class Outbox:
     events: list[Event] = field(default_factory=list)
     counters: Counter[str] = field(default_factory=Counter)
 
+    def note(self, text: str, *values: object) -> None:
+        """A line for whoever traces the engine; without one nothing is formatted."""
+        if self.trace is not None:
+            self.trace(text % values)
+
     def send(self, data: bytes, path: Path, what: str) -> None:
         self.counters["Sent"] += 1
-        self.trace(f"Sending: {what} to {path.address} port {path.port}, {len(data)} bytes")
+        self.note("Sending: %s to %s port %d, %d bytes", what, path.address, path.port, len(data))
         marker = NON_ESP_MARKER if path.local_port == NAT_T_PORT else b""
         self.datagrams.append(Datagram(marker + data, (path.address, path.port), path.local_port))
 
@@ -132,7 +137,7 @@ class Outbox:
         main.used = now
         if main.origin != main.path:
             main.path = path = main.origin
-            self.trace(f"Path: {main.remote} is at {path.address} port {path.port}")
+            self.note("Path: %s is at %s port %d", main.remote, path.address, path.port)
             self.events.append(PathChanged(now, self.local, main.remote, path.address, path.port, path.local_port))
 
     def new_message_id(self, main: MainConversation) -> int:
@@ -153,7 +158,7 @@ class Outbox:
     ) -> None:
         """Report that a Main Mode failed, to `pending` if there is one that this answers."""
         self.counters["Negotiation failures"] += 1
-        self.trace(f"Main mode with {remote} failed: {reason.name} ({point.value})")
+        self.note("Main mode with %s failed: %s (%s)", remote, reason.name, point.value)
         selectors = pending.request.selectors if pending else None
         references = tuple(pending.references) if pending else ()
         self.events.append(

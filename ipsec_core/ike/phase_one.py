@@ -279,7 +279,7 @@ class MainModes:
         if main.nat is not None and main.nat.local_behind:
             self._kept_alive[main.remote] = main.path
             self._out.timers.set((Timer.KEEP_ALIVE, main.remote), now + self._out.options.keep_alive)
-        self._out.trace(f"Main mode established with {main.remote}")
+        self._out.note("Main mode established with %s", main.remote)
         self._out.events.append(
             MainModeEstablished(
                 now,
@@ -447,7 +447,7 @@ class MainModes:
             spi = b"".join(main.cookies)
             self._out.send_informational(main, wire.Delete(Protocol.ISAKMP, len(spi), (spi,)))
         self._remove(main)
-        self._out.trace(f"Main mode with {main.remote} deleted by {by.value}")
+        self._out.note("Main mode with %s deleted by %s", main.remote, by.value)
         self._out.events.append(MainModeDeleted(now, self._out.local, main.remote, *main.cookies, by))
         reason = FailureReason.DELETED_BY_PEER if by is FailurePoint.PEER else FailureReason.DELETED_BEFORE_COMPLETION
         for quick in list(main.quick.values()):
@@ -469,7 +469,7 @@ class MainModes:
         for pending in self._acquires.waiting(remote):
             if pending.request.allow_soft:
                 self._out.counters["Soft associations"] += 1
-                self._out.trace(f"Soft association with {remote}: {pending.request.selectors}")
+                self._out.note("Soft association with %s: %s", remote, pending.request.selectors)
                 answers = self._acquires.answered([pending])
                 self._out.events.append(
                     SoftAssociation(now, self._out.local, remote, pending.request.selectors, answers)

@@ -122,7 +122,7 @@ class QuickModes:
         except RefusedByPeer as refused:
             end = refused
         for notification in exchange.notifications:
-            self._out.trace(f"Notify: type {notification.notify} from {quick.remote}")
+            self._out.note("Notify: type %s from %s", notification.notify, quick.remote)
         # Only now is it known that the message is the peer's.
         self._out.proved(now, main, exchange.message_id)
         main.quick[exchange.message_id] = quick
@@ -191,7 +191,7 @@ class QuickModes:
         self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
         self._out.counters["Rekeys"] += previous is not None
-        self._out.trace(f"Quick mode established with {remote}: {child.selectors} SPI {child.inbound_spi:#010x}")
+        self._out.note("Quick mode established with %s: %s SPI %#010x", remote, child.selectors, child.inbound_spi)
         self._out.events.append(
             QuickModeEstablished(
                 now,
@@ -254,7 +254,7 @@ class QuickModes:
         exchange, remote = quick.exchange, quick.remote
         inbound_spi = next(iter(exchange.spis.values()), None)
         self._out.counters["Negotiation failures"] += 1
-        self._out.trace(f"Quick mode with {remote} failed: {reason.name} ({point.value})")
+        self._out.note("Quick mode with %s failed: %s (%s)", remote, reason.name, point.value)
         self._out.events.append(
             NegotiationFailed(now, Mode.QUICK, remote, exchange.selectors, reason, point, details, answers, inbound_spi)
         )

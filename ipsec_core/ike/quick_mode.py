@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from enum import Enum, auto
-from ipaddress import IPv4Address, IPv4Network
+from enum import IntEnum, auto
 
 from ipsec_core.ike import keys, protected, wire
 from ipsec_core.ike.encapsulation import (
@@ -36,6 +35,7 @@ from ipsec_core.ike.offers import (
     TrafficSelector,
     encode_identity,
     encode_selectors,
+    host,
     parse_selectors,
 )
 from ipsec_core.ike.proposals import (
@@ -56,7 +56,7 @@ SPI_LENGTH = 4
 MIN_SPI = 256
 
 
-class State(Enum):
+class State(IntEnum):
     START = auto()
     OFFERED = auto()
     LISTENING = auto()
@@ -65,7 +65,7 @@ class State(Enum):
     ESTABLISHED = auto()
 
 
-class Kind(Enum):
+class Kind(IntEnum):
     """What a message is: 1 or 2 (with an SA payload), 2 with the commit bit, 3 (a HASH alone), 4, or an error."""
 
     OFFER = auto()
@@ -293,8 +293,8 @@ class QuickMode:
         """What the initiator wants to protect, seen from us."""
         identities = wire.every(payloads, wire.Identification) or (
             # RFC 2409 section 5.5: without identities the SA is between the two IKE peers.
-            encode_identity(IPv4Network(self.remote)),
-            encode_identity(IPv4Network(self.local)),
+            encode_identity(host(self.remote)),
+            encode_identity(host(self.local)),
         )
         return self._parse_selectors(identities).mirrored()
 
@@ -339,7 +339,7 @@ class QuickMode:
         """Transport mode protects the two peers' own packets (RFC 2401 section 4.1) and no others."""
         if offer.encapsulation is Encapsulation.TRANSPORT and self.selectors is not None:
             ends = ((self.local, self.selectors.source), (self.remote, self.selectors.destination))
-            if not all(IPv4Address(address) in network for address, network in ends):
+            if not all(host(address).network_address in network for address, network in ends):
                 raise MalformedMessage(Notify.INVALID_ID_INFORMATION, "transport mode for other hosts")
 
     def _own_key(self, group: Group | None) -> tuple[wire.Payload, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from enum import Enum, auto
+from enum import IntEnum, auto
 from itertools import count
 
 # Seven copies at 0, 1, 3, 7, 15, 31 and 63 s: observed from Windows 2000 (ike-scan, ike-backoff-patterns).
@@ -25,7 +25,7 @@ def rekey_after(lifetime: float) -> float:
     return lifetime - min(REKEY_SECONDS_LEFT, lifetime * (1 - REKEY_SHARE))
 
 
-class Timer(Enum):
+class Timer(IntEnum):
     """What a deadline is for; the engine's keys are (Timer, conversation), for KEEP_ALIVE (Timer, address)."""
 
     RETRANSMIT = auto()
