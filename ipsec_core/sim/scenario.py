@@ -33,10 +33,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipsec_core.computer.audit import AuditPolicy
-from ipsec_core.computer.profiles import PROFILES, check_profile, profile_of
+from ipsec_core.computer.credentials import Credentials
+from ipsec_core.computer.negotiation import PolicyView
+from ipsec_core.computer.profiles import PROFILES, profile_of
 from ipsec_core.computer.registry import known_value
 from ipsec_core.computer.state import State
 from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
+from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
 from ipsec_core.sim.units import parse_duration, parse_rate
@@ -244,11 +247,6 @@ def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> Compu
     else:
         table.take("policy", str, "")
     profile = profile_of(table.choice("profile", "windows-2000", tuple(PROFILES)))
-    if policy is not None:
-        try:
-            check_profile(policy, profile)
-        except PolicyError as error:
-            raise ScenarioError(f"{table.at('policy')}: {error}") from None
     audit = AuditPolicy.from_table(table.take("audit", dict, {}), table.at("audit"))
     registry = table.take("registry", dict, {})
     _check_registry(registry, table.at("registry"))
@@ -256,6 +254,11 @@ def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> Compu
     strong = table.flag("high_encryption", True)
     if not strong and profile.every_algorithm:
         raise ScenarioError(f"{table.at('high_encryption')}: false is not of the profile {profile.name}")
+    if policy is not None:
+        try:
+            PolicyView(policy, compile_policy(policy, [address]), profile, Credentials(), high_encryption=strong)
+        except PolicyError as error:
+            raise ScenarioError(f"{table.at('policy')}: {error}") from None
     table.end()
     return ComputerScenario(name, address, policy, profile.name, audit, registry, hold, strong)
 

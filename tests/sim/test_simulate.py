@@ -14,7 +14,7 @@ from sim_kit import LABS, SCENARIO, SECRET, dialogue, ethernet, read_pcapng, siz
 
 from ipsec_core.computer.state import State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
-from ipsec_core.errors import IpsecError, PolicyError, ScenarioError, TrafficError
+from ipsec_core.errors import IpsecError, ScenarioError, TrafficError
 from ipsec_core.sim.run import Progress, simulate
 
 KEY = '[{ preshared_key = "a preshared key that must not be seen" }]'
@@ -172,7 +172,8 @@ def test_bad_capture(tmp_path: Path, damage: Callable[[bytes], bytes], words: st
 )
 def test_policy_that_cannot_be_carried_out(tmp_path: Path, old: str, new: str, words: str) -> None:
     assert old in SCENARIO
-    message = refused(write_scenario(tmp_path, SCENARIO.replace(old, new)), tmp_path / "out", PolicyError)
+    message = refused(write_scenario(tmp_path, SCENARIO.replace(old, new)), tmp_path / "out", ScenarioError)
+    assert "computers.ALICE.policy: policy " in message
     assert words in message
 
 
@@ -295,11 +296,17 @@ def test_renaming_fails(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_made_parents_go_again(tmp_path: Path) -> None:
-    scenario = write_scenario(tmp_path / "lab", SCENARIO.replace("ESP[3DES,SHA1]", "ESP[DES,NONE]"))
+def test_made_parents_go_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipsec_core.sim.world.PROGRESS_PACKETS", 10)
+
+    def stop(progress: Progress) -> None:
+        assert names(tmp_path / "a") == ["b"]
+        raise KeyboardInterrupt
+
+    scenario = write_scenario(tmp_path / "lab")
     (tmp_path / "a").mkdir()
-    with pytest.raises(PolicyError):
-        simulate(scenario, tmp_path / "a" / "b" / "c" / "out")
+    with pytest.raises(KeyboardInterrupt):
+        simulate(scenario, tmp_path / "a" / "b" / "c" / "out", progress=stop)
     assert names(tmp_path) == ["a", "lab"]
     assert names(tmp_path / "a") == []
 
