@@ -49,7 +49,7 @@ test: lint ## Lint, type check and run the tests
 .PHONY: test-interop
 test-interop: .venv/.packages-build-test-interop .venv/.tools build/libreswan/.unpacked ## Run the tests that need whole foreign servers
 	.venv/bin/pip install -q --group interop
-	.venv/bin/pytest -m interop $(or $(PYTEST_ARGS),tests/interop)
+	.venv/bin/pytest -m interop $(or $(PYTEST_ARGS),tests/interop tests/live)
 
 # Children inherit LD_PRELOAD: tshark runs well with it. PYTHONSAFEPATH: the installed package, not the one of this directory.
 # --capture=sys: what a sanitizer says before it ends the process is seen.

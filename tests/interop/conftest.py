@@ -18,13 +18,12 @@ sys.path.insert(0, str(HERE))
 from agent import Agent  # noqa: E402
 from charon import CHARON, Charon  # noqa: E402
 from esp_peer import EspPeer  # noqa: E402
+from interop_kit import LONGEST_GAP, need  # noqa: E402
 from namespaces import OUR_ADDRESS, Namespaces, Program  # noqa: E402
 from our_computer import OurComputer  # noqa: E402
 
 from ipsec_core.policy.model import Policy  # noqa: E402
 
-LONGEST_GAP = 35
-BACKOFF_SECONDS = 63 + LONGEST_GAP + 5.0
 SCANNED = """
 name = "Scanned"
 key_exchange = { methods = ["3DES-SHA1-2"] }
@@ -34,15 +33,6 @@ filters = [{ source = "me", destination = "10.99.0.0/24" }]
 action = { negotiate = ["ESP[3DES,SHA1]"] }
 authentication = [{ preshared_key = "nobody finds it out" }]
 """
-
-
-def need(there: bool, what: str) -> None:
-    """Without a peer there is no proof: a failure where CI is set, a skip elsewhere."""
-    if there:
-        return
-    if "CI" in os.environ:
-        pytest.fail(f"{what} is missing (make test-interop installs it)")
-    pytest.skip(f"no {what}")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from shutil import which
 
 import pytest
-from conftest import BACKOFF_SECONDS, need
+from interop_kit import BACKOFF_SECONDS, need
 from namespaces import OUR_ADDRESS, Namespaces, Program, wait_until
 from our_computer import OurComputer, policy, run
 

@@ -7,8 +7,8 @@ from shutil import which
 
 import pytest
 import wireshark
-from conftest import need
 from esp_peer import EspPeer
+from interop_kit import need
 from namespaces import OUR_ADDRESS, OUR_HOST, PEER_ADDRESS, PEER_HOST, Namespaces
 from our_computer import OurComputer, converse, policy, run
 from pluto import PRESHARED_KEY, PROGRAMS, Pluto
