@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from ipsec_core.computer.certificate_files import read_certificates, read_crl, read_identity
@@ -35,6 +36,8 @@ _WINDOWS_NAMES = {x509.NameOID.EMAIL_ADDRESS: "E", x509.NameOID.STATE_OR_PROVINC
 # An IPsec certificate needs no extended key usage and no subjectAltName (RFC 4945 section 5.1.3.12).
 _ISSUERS = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
 _ENDS = ExtensionPolicy.permit_all()
+# What a PrintableString can hold (X.680 section 41.4).
+_PRINTABLE = re.compile("[A-Za-z0-9 '()+,./:=?-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +306,7 @@ def _usable_key(leaf: x509.Certificate) -> rsa.RSAPublicKey:
 def _check_identity(leaf: x509.Certificate, kind: int, data: bytes) -> None:
     """The ID payload has to be one of the certificate's names (RFC 2407 section 4.6.2, RFC 4945 section 3)."""
     if kind == IdType.DER_ASN1_DN:
-        known = data == leaf.subject.public_bytes()
+        known = data in _encodings(leaf.subject)
     else:
         names = [one.value for one in leaf.extensions if isinstance(one.value, x509.SubjectAlternativeName)]
         known = any(_is_identity(name, kind, data) for one in names for name in one)
@@ -311,6 +314,28 @@ def _check_identity(leaf: x509.Certificate, kind: int, data: bytes) -> None:
         raise CredentialRefused(
             FailureReason.ID_PAYLOAD, "the certificate does not name the identity of the ID payload"
         )
+
+
+def _encodings(subject: x509.Name) -> set[bytes]:
+    """The DER of a name with the string types of its certificate, and with the two that peers choose by themselves.
+
+    Names are equal whatever the type of their texts (RFC 5280 section 7.1).
+    """
+    forms = {subject.public_bytes()}
+    for kind in (_ASN1Type.UTF8String, _ASN1Type.PrintableString):
+        forms.add(x509.Name([_of_type(part, kind) for part in subject.rdns]).public_bytes())
+    return forms
+
+
+def _of_type(part: x509.RelativeDistinguishedName, kind: _ASN1Type) -> x509.RelativeDistinguishedName:
+    """Its texts as `kind`, but those that cannot be as they would be by default."""
+    printable = kind is _ASN1Type.PrintableString
+    return x509.RelativeDistinguishedName(
+        x509.NameAttribute(one.oid, one.value)
+        if one.oid == x509.NameOID.COUNTRY_NAME or (printable and not _PRINTABLE.fullmatch(str(one.value)))
+        else x509.NameAttribute(one.oid, one.value, kind)
+        for one in part
+    )
 
 
 def _is_identity(name: x509.GeneralName, kind: int, data: bytes) -> bool:

@@ -168,6 +168,11 @@ def test_signature_is_over_the_bare_hash() -> None:
     "identity",
     [
         DN,
+        # The same texts as PrintableString (tag 19) where the certificate has UTF8String (tag 12).
+        (
+            IdType.DER_ASN1_DN,
+            DN[1].replace(b"\x0c\x08Lab, Ltd", b"\x13\x08Lab, Ltd").replace(b"\x0c\x03bob", b"\x13\x03bob"),
+        ),
         (IdType.IPV4_ADDR, IPv4Address(ADDRESS).packed),
         (IdType.FQDN, HOST.upper().encode()),
         (IdType.USER_FQDN, MAIL.encode()),
@@ -256,6 +261,7 @@ def test_unknown_critical_extension_is_refused() -> None:
     [
         (IdType.DER_ASN1_DN, name_of("alice").public_bytes()),
         (IdType.DER_ASN1_DN, b""),
+        (IdType.DER_ASN1_DN, DN[1].replace(b"bob", b"Bob")),
         (IdType.IPV4_ADDR, IPv4Address("10.0.0.3").packed),
         (IdType.FQDN, b"alice.example.com"),
         (IdType.FQDN, MAIL.encode()),
