@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# The sanitizers watch C: what is Python alone they only slow down. Of IKE, test_groups is about a module in C.
+if os.environ.get("IPSEC_CORE_SANITIZE") == "1":
+    collect_ignore_glob = ["policy/test_*.py", "ike/test_[!g]*.py", "fuzz/test_*.py"]
+
 
 def find_captures() -> Path | None:
     """The folder of real captures: IPSEC_CORE_CAPTURES, else ../shared/captures of the checkout or of a parent."""
