@@ -96,7 +96,8 @@ class Reports:
         lines = _lines(event.selectors) if event.selectors else self._hosts(event.remote)
         identity = _identity(event.peer, event.remote)
         certificate = event.peer is not None and event.peer.method is AuthMethod.RSA_SIGNATURES
-        if certificate and event.reason is not FailureReason.INVALID_SIGNATURE:
+        by_us = event.failure_point is FailurePoint.ME
+        if certificate and by_us and event.reason is not FailureReason.INVALID_SIGNATURE:
             self._audit(event.time, 544, eventlog.authentication_failed(identity, lines))
         elif event.reason in _IDENTITY_REFUSED:
             self._audit(event.time, 545, eventlog.authentication_failed(identity, lines))
@@ -107,8 +108,7 @@ class Reports:
             )
             self._audit(event.time, 546, strings)
         else:
-            me = event.failure_point is FailurePoint.ME
-            self._audit(event.time, 547, eventlog.negotiation_failed(event.mode.value, lines, me, event.reason))
+            self._audit(event.time, 547, eventlog.negotiation_failed(event.mode.value, lines, by_us, event.reason))
 
     def _audit(self, now: float, number: int, strings: Sequence[str]) -> None:
         self._log.report(now, "Security", number, tuple(strings))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ipsec_core.ike import wire
 from ipsec_core.ike.conversations import MainConversation, Path, Pending
+from ipsec_core.ike.credentials import PeerIdentity
 from ipsec_core.ike.defence import Allowance, Cookies, HalfOpen
 from ipsec_core.ike.events import MainModeDeleted, MainModeEstablished, SoftAssociation
 from ipsec_core.ike.failures import (
@@ -332,7 +333,7 @@ class MainModes:
         if errors:
             reason = reason_of_notify(errors[0].notify)
             self._out.counters["Authentication failures"] += reason in AUTHENTICATION_FAILURES
-            self._out.main_mode_failed(now, main.remote, None, reason, FailurePoint.PEER, peer=main.exchange.peer)
+            self._out.main_mode_failed(now, main.remote, None, reason, FailurePoint.PEER, peer=_claimed(main, reason))
             self.end(now, main, FailurePoint.PEER)
 
     def _refused_by_peer(self, now: float, main: MainConversation, payloads: tuple[wire.Payload, ...]) -> None:
@@ -435,7 +436,7 @@ class MainModes:
         for pending in waiting or [None]:
             if pending is not None:
                 self._acquires.answered([pending])
-            self._out.main_mode_failed(now, main.remote, pending, reason, point, details, main.exchange.peer)
+            self._out.main_mode_failed(now, main.remote, pending, reason, point, details, _claimed(main, reason))
         self._advance(now, main.remote)
 
     def end(self, now: float, main: MainConversation, by: FailurePoint, *, tell: bool = True) -> None:
@@ -476,3 +477,11 @@ class MainModes:
                 )
         if not self._acquires.waiting(remote):
             self._remove(main)
+
+
+def _claimed(main: MainConversation, reason: FailureReason) -> PeerIdentity | None:
+    """Who the peer said it was; where one end refused the other before that, by what method it would have."""
+    offer = getattr(main.exchange, "offer", None)
+    if main.exchange.peer is None and offer is not None and reason in AUTHENTICATION_FAILURES:
+        return PeerIdentity(offer.auth)
+    return main.exchange.peer

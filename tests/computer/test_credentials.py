@@ -127,6 +127,8 @@ def test_a_certificate_that_nobody_trusts() -> None:
     assert pair.delivered == []
     text = audit(pair.a, 544)
     assert "Peer Subject CN=Mallory\nPeer Issuing Certificate Authority CN=Issuer" in text
+    # The other end hears of it; what it had was right.
+    assert "Certificate based Identity." in audit(pair.b, 545)
     assert pair.a.counters()["authentication_failures"] == 1
 
 
