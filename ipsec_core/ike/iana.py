@@ -229,17 +229,22 @@ class EspTransform(IntEnum):
     @property
     def combined(self) -> bool:
         """Whether it authenticates by itself (RFC 4106)."""
-        return self in (EspTransform.AES_GCM_8, EspTransform.AES_GCM_12, EspTransform.AES_GCM_16)
+        return self in _COMBINED
 
     @property
     def salted(self) -> bool:
         """Whether four bytes of KEYMAT are its nonce (RFC 3686 section 5.1) or salt (RFC 4106 section 8.1)."""
-        return self.combined or self is EspTransform.AES_CTR
+        return self in _SALTED
 
     @property
     def variable(self) -> bool:
         """Whether the Key Length attribute says how long its key is."""
-        return self.salted or self is EspTransform.AES_CBC
+        return self in _VARIABLE
+
+
+_COMBINED = frozenset({EspTransform.AES_GCM_8, EspTransform.AES_GCM_12, EspTransform.AES_GCM_16})
+_SALTED = _COMBINED | {EspTransform.AES_CTR}
+_VARIABLE = _SALTED | {EspTransform.AES_CBC}
 
 
 class AhTransform(IntEnum):

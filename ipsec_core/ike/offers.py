@@ -9,9 +9,8 @@ each end uses the shorter of its own and the offered one.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
@@ -110,6 +109,11 @@ class QuickModeOffer:
     def protocols(self) -> tuple[Protocol, ...]:
         """AH before ESP: in this order SAs and proposals of a bundle come."""
         return (Protocol.AH,) * (self.ah is not None) + (Protocol.ESP,) * (self.transform is not None)
+
+    def with_lifetimes(self, seconds: int, kilobytes: int) -> QuickModeOffer:
+        if (seconds, kilobytes) == (self.lifetime_seconds, self.lifetime_kilobytes):
+            return self
+        return replace(self, lifetime_seconds=seconds, lifetime_kilobytes=kilobytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +289,11 @@ def main_mode_proposal(offers: Iterable[MainModeOffer]) -> SecurityAssociation:
 
 def _alone(sa: SecurityAssociation, protocol: Protocol) -> list[tuple[Proposal, Transform]]:
     """Every (proposal, transform) of `protocol` that does not come bundled with another protocol."""
-    numbers = Counter(proposal.number for proposal in sa.proposals)
+    numbers = [proposal.number for proposal in sa.proposals]
     return [
         (proposal, transform)
         for proposal in sa.proposals
-        if proposal.protocol == protocol and numbers[proposal.number] == 1
+        if proposal.protocol == protocol and numbers.count(proposal.number) == 1
         for transform in proposal.transforms
     ]
 

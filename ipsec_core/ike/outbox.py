@@ -224,6 +224,8 @@ class Children:
 
     def latest(self, remote: str, selectors: TrafficSelector) -> int | None:
         """The inbound SPI of the newest pair for some traffic."""
+        if remote not in self._by_peer:
+            return None
         return self._latest.get((remote, selectors))
 
     def add(self, child: Child) -> None:

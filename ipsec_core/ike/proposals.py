@@ -7,7 +7,7 @@ with other numbers are alternatives, and so are the transforms of one proposal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby, islice, product
 
 from ipsec_core.errors import NegotiationError
@@ -114,10 +114,7 @@ def lifetimes(seconds: int, kilobytes: int) -> tuple[Attribute, ...]:
 
 def parse_lifetimes(data: bytes) -> tuple[int, int]:
     """Seconds and kilobytes in the data of a RESPONDER-LIFETIME notify, 0 for what is not there."""
-    reader = Reader(data)
-    attributes = []
-    while reader.remaining:
-        attributes.append(Attribute.parse(reader))
+    attributes = Attribute.parse_all(Reader(data))
     _, lives = read_attributes(attributes, QuickModeAttribute.LIFE_TYPE, QuickModeAttribute.LIFE_DURATION)
     return lives.get(LifeType.SECONDS, 0), lives.get(LifeType.KILOBYTES, 0)
 
@@ -248,10 +245,8 @@ def _agree(bundle: list[_Parsed], ranks: tuple[int, ...], offer: QuickModeOffer)
     theirs = [part for _, _, part in chosen if part]
     seconds = [part.lifetime_seconds for part in theirs]
     volumes = [part.lifetime_kilobytes for part in theirs]
-    agreed = replace(
-        offer,
-        lifetime_seconds=min(offer.lifetime_seconds, *seconds),
-        lifetime_kilobytes=shortest_volume((offer.lifetime_kilobytes, *volumes)),
+    agreed = offer.with_lifetimes(
+        min(offer.lifetime_seconds, *seconds), shortest_volume((offer.lifetime_kilobytes, *volumes))
     )
     return Choice(
         tuple([proposal.having(proposal.transforms[rank]) for proposal, rank, _ in chosen]),

@@ -13,7 +13,7 @@ ESP comes, or not wait at all, and nothing more. In a message whose HASH is wron
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from ipsec_core.ike import keys, protected, wire
@@ -322,10 +322,9 @@ class QuickMode:
         for notification in self.notifications:
             if notification.notify == Notify.RESPONDER_LIFETIME and notification.protocol in offer.protocols:
                 seconds, kilobytes = parse_lifetimes(notification.data)
-                offer = replace(
-                    offer,
-                    lifetime_seconds=min(offer.lifetime_seconds, seconds or offer.lifetime_seconds),
-                    lifetime_kilobytes=shortest_volume((offer.lifetime_kilobytes, kilobytes)),
+                offer = offer.with_lifetimes(
+                    min(offer.lifetime_seconds, seconds or offer.lifetime_seconds),
+                    shortest_volume((offer.lifetime_kilobytes, kilobytes)),
                 )
         return offer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -90,12 +91,17 @@ class Reader:
         self._position = end
         return form.unpack_from(self._data, start)
 
-    def header(self) -> tuple[int, Reader]:
+    def chained(self) -> tuple[int, bytes]:
         """The generic header of RFC 2408 section 3.2 and what it is about: the type that follows, the body."""
         following, reserved, length = self.fields(_GENERIC)
         if reserved:
             raise self.malformed("a reserved field is not zero")
-        return following, Reader(self.take(length - 4), self.notify)
+        return following, self.take(length - 4)
+
+    def header(self) -> tuple[int, Reader]:
+        """As `chained`, with a reader of the body."""
+        following, body = self.chained()
+        return following, Reader(body, self.notify)
 
     def zero(self, length: int) -> None:
         """A RESERVED field. RFC 2408 section 5.3: other values make the payload malformed."""
@@ -137,11 +143,18 @@ class Attribute:
         return (0x8000 | self.type).to_bytes(2) + self.value
 
     @classmethod
-    def parse(cls, reader: Reader) -> Attribute:
-        kind, word = reader.fields(_ATTRIBUTE)
-        if kind & 0x8000:
-            return cls(kind & 0x7FFF, word.to_bytes(2))
-        return cls(kind, reader.take(word), True)
+    def parse_all(cls, reader: Reader) -> tuple[Attribute, ...]:
+        """Attributes up to the end."""
+        attributes: list[Attribute] = []
+        while reader.remaining:
+            if len(attributes) == MAX_ATTRIBUTES:
+                raise reader.malformed(f"more than {MAX_ATTRIBUTES} attributes")
+            kind, word = reader.fields(_ATTRIBUTE)
+            if kind & 0x8000:
+                attributes.append(cls(kind & 0x7FFF, word.to_bytes(2)))
+            else:
+                attributes.append(cls(kind, reader.take(word), True))
+        return tuple(attributes)
 
 
 @value
@@ -161,12 +174,7 @@ class Transform:
         number, identifier, reserved = reader.fields(_TRANSFORM_BODY)
         if reserved:
             raise reader.malformed("a reserved field is not zero")
-        attributes: list[Attribute] = []
-        while reader.remaining:
-            if len(attributes) == MAX_ATTRIBUTES:
-                raise reader.malformed(f"more than {MAX_ATTRIBUTES} attributes")
-            attributes.append(Attribute.parse(reader))
-        return cls(number, identifier, tuple(attributes))
+        return cls(number, identifier, Attribute.parse_all(reader))
 
 
 @value
@@ -255,10 +263,6 @@ class KeyExchange:
     def body(self) -> bytes:
         return self.data
 
-    @classmethod
-    def parse(cls, reader: Reader) -> KeyExchange:
-        return cls(reader.rest())
-
 
 @value
 class Identification:
@@ -321,10 +325,6 @@ class HashData:
     def body(self) -> bytes:
         return self.data
 
-    @classmethod
-    def parse(cls, reader: Reader) -> HashData:
-        return cls(reader.rest())
-
 
 @value
 class Signature:
@@ -335,10 +335,6 @@ class Signature:
 
     def body(self) -> bytes:
         return self.data
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Signature:
-        return cls(reader.rest())
 
 
 @value
@@ -413,10 +409,6 @@ class VendorId:
     def body(self) -> bytes:
         return self.data
 
-    @classmethod
-    def parse(cls, reader: Reader) -> VendorId:
-        return cls(reader.rest())
-
 
 @value
 class GssToken:
@@ -427,10 +419,6 @@ class GssToken:
 
     def body(self) -> bytes:
         return self.data
-
-    @classmethod
-    def parse(cls, reader: Reader) -> GssToken:
-        return cls(reader.rest())
 
 
 @value
@@ -493,21 +481,24 @@ Payload = (
 
 AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
+# Those without a structure of their own.
+_PLAIN: dict[int, Callable[[bytes], Payload]] = {
+    KeyExchange.TYPE: KeyExchange,
+    HashData.TYPE: HashData,
+    Signature.TYPE: Signature,
+    VendorId.TYPE: VendorId,
+    GssToken.TYPE: GssToken,
+    PayloadType.NAT_D: partial(NatDetection, PayloadType.NAT_D),
+    PayloadType.NAT_D_DRAFT: partial(NatDetection, PayloadType.NAT_D_DRAFT),
+}
 _PARSERS: dict[int, Callable[[Reader], Payload]] = {
     SecurityAssociation.TYPE: SecurityAssociation.parse,
-    KeyExchange.TYPE: KeyExchange.parse,
     Identification.TYPE: Identification.parse,
     Certificate.TYPE: Certificate.parse,
     CertificateRequest.TYPE: CertificateRequest.parse,
-    HashData.TYPE: HashData.parse,
-    Signature.TYPE: Signature.parse,
     Nonce.TYPE: Nonce.parse,
     Notification.TYPE: Notification.parse,
     Delete.TYPE: Delete.parse,
-    VendorId.TYPE: VendorId.parse,
-    GssToken.TYPE: GssToken.parse,
-    PayloadType.NAT_D: lambda reader: NatDetection(PayloadType.NAT_D, reader.rest()),
-    PayloadType.NAT_D_DRAFT: lambda reader: NatDetection(PayloadType.NAT_D_DRAFT, reader.rest()),
     PayloadType.NAT_OA: lambda reader: NatOriginalAddress.parse(PayloadType.NAT_OA, reader),
     PayloadType.NAT_OA_DRAFT: lambda reader: NatOriginalAddress.parse(PayloadType.NAT_OA_DRAFT, reader),
 }
@@ -548,7 +539,9 @@ class Header:
 
 def parse_header(data: bytes) -> Header:
     """The header of one whole datagram; its length field must be the length of `data`."""
-    fields = Reader(data).fields(_HEADER)
+    if len(data) < HEADER_LENGTH:
+        raise MalformedMessage(Notify.PAYLOAD_MALFORMED, f"{len(data)} bytes, a header has {HEADER_LENGTH}")
+    fields = _HEADER.unpack_from(data)
     initiator_cookie, responder_cookie, next_payload, version, exchange, flags, message_id, length = fields
     if version >> 4 != VERSION >> 4:
         raise MalformedMessage(Notify.INVALID_MAJOR_VERSION, f"version {version >> 4}.{version & 15}")
@@ -571,9 +564,13 @@ def parse_payloads(first: int, data: bytes) -> tuple[tuple[Payload, ...], int]:
     while kind != PayloadType.NONE:
         if len(payloads) == MAX_PAYLOADS:
             raise reader.malformed(f"more than {MAX_PAYLOADS} payloads")
-        following, body = reader.header()
-        parse = _PARSERS.get(kind)
-        payloads.append(parse(body) if parse else Opaque(kind, body.rest()))
+        following, body = reader.chained()
+        if kind in _PLAIN:
+            payloads.append(_PLAIN[kind](body))
+        elif kind in _PARSERS:
+            payloads.append(_PARSERS[kind](Reader(body)))
+        else:
+            payloads.append(Opaque(kind, body))
         kind = following
     return tuple(payloads), reader.position
 

@@ -133,10 +133,8 @@ def test_a_broken_notice_ends_the_quick_mode(kit: Any, data: str) -> None:
 def proposal_with(*attributes: str) -> wire.SecurityAssociation:
     """DES/MD5 in transport mode under other lifetimes."""
     reader = wire.Reader(bytes.fromhex("".join((*attributes, "80040002", "80050001"))))
-    found = []
-    while reader.remaining:
-        found.append(wire.Attribute.parse(reader))
-    return wire.SecurityAssociation((wire.Proposal(1, 3, b"spi!", (wire.Transform(1, 2, tuple(found)),)),))
+    found = wire.Attribute.parse_all(reader)
+    return wire.SecurityAssociation((wire.Proposal(1, 3, b"spi!", (wire.Transform(1, 2, found),)),))
 
 
 @pytest.mark.parametrize(
