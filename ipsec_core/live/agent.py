@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import sqlite3
-import tomllib
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
 from ipsec_core.live.paths import Paths
 from ipsec_core.policy.model import Policy
-from ipsec_core.policy.toml import policy_from_table
+from ipsec_core.policy.toml import policy_from_table, read_toml
 
 # Datagrams of port 500 before packets get their turn.
 _DATAGRAMS = 32
@@ -77,14 +76,7 @@ class Settings:
 
 def load_policy(path: Path) -> Policy:
     """The policy in a TOML file."""
-    try:
-        return policy_from_table(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise PolicyError(f"{path}: {error.strerror}; accepted: a policy file (TOML)") from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{path}: not UTF-8 text; accepted: a policy file (TOML)") from None
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{path}: not TOML: {error}") from None
+    return policy_from_table(read_toml(path, "a policy file", PolicyError), str(path))
 
 
 class Agent:
@@ -205,6 +197,8 @@ class Agent:
         self._settle()
         self._write()
         self._begin(self._keep_writing())
+        for line in self._policy.warnings():
+            self._report(f"policy {self._policy.name!r}, {line}")
         self._report(
             f"listening on {self.settings.listen}, traffic through {self.settings.tun} (MTU {self._mtu()}), "
             f"state in {self.settings.state}"

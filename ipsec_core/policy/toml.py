@@ -16,12 +16,14 @@ what is wrong; accepted: ...". A wrong type is reported without the value, and a
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import TypeVar
 
-from ipsec_core.errors import PolicyError
+from ipsec_core.errors import IpsecError, PolicyError
 from ipsec_core.policy.model import (
     DEFAULT_POLLING_SECONDS,
     Address,
@@ -152,6 +154,18 @@ class _Table:
 
     def items(self, key: str) -> list[_Value]:
         return self[key].items if key in self else []
+
+
+def read_toml(path: Path, what: str, refusal: type[IpsecError]) -> dict[str, object]:
+    """The tables of a TOML file; `refusal` of one line when it is none, in which `what` says what it should be."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise refusal(f"{path}: {error.strerror}; accepted: {what} (TOML)") from None
+    except UnicodeDecodeError:
+        raise refusal(f"{path}: not UTF-8 text; accepted: {what} (TOML)") from None
+    except tomllib.TOMLDecodeError as error:
+        raise refusal(f"{path}: not TOML: {error}") from None
 
 
 def policy_from_table(table: Mapping[str, object], where: str) -> Policy:

@@ -25,7 +25,6 @@ name = "Lab"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
@@ -41,7 +40,7 @@ from ipsec_core.computer.state import State
 from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
 from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
-from ipsec_core.policy.toml import policy_from_table
+from ipsec_core.policy.toml import policy_from_table, read_toml
 from ipsec_core.sim.units import parse_duration, parse_rate
 from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
 
@@ -172,15 +171,7 @@ def load_scenario(path: Path, traffic: Path | None = None) -> Scenario:
 
     File names count from the scenario's folder.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror}; accepted: a scenario file (TOML)") from None
-    except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: not UTF-8 text; accepted: a scenario file (TOML)") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{path}: not TOML: {error}") from None
-    return read_scenario(table, path, traffic)
+    return read_scenario(read_toml(path, "a scenario file", ScenarioError), path, traffic)
 
 
 def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = None) -> Scenario:
