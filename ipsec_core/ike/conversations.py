@@ -14,12 +14,13 @@ from ipsec_core.ike.nat import NatPath
 from ipsec_core.ike.offers import MainModeOffer, TrafficSelector
 from ipsec_core.ike.quick_mode import QuickMode
 from ipsec_core.ike.timers import Retransmission
+from ipsec_core.ike.values import value
 
 # Message ids of one Main Mode SA that are remembered, so that a recorded message cannot open an exchange again.
 MAX_MESSAGE_IDS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Path:
     """A way that datagrams take: the peer's address and port, and our own port."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from ipsec_core.ike import wire
@@ -12,6 +12,7 @@ from ipsec_core.ike.iana import Encapsulation, IdType, Notify
 from ipsec_core.ike.nat import ORIGINAL_ADDRESS, NatPath
 from ipsec_core.ike.offers import QuickModeOffer, TrafficSelector, host
 from ipsec_core.ike.options import NatTraversal
+from ipsec_core.ike.values import value
 
 _IN_UDP = {
     NatTraversal.RFC_3947: {
@@ -40,7 +41,7 @@ def agreed(offer: QuickModeOffer) -> QuickModeOffer:
     return replace(offer, encapsulation=plain) if plain else offer
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Originals:
     """NAT-OA: the addresses that the peer's packets carry before any NAT, its own and the one it has for us."""
 

@@ -13,6 +13,7 @@ from ipsec_core.ike.failures import FailurePoint, FailureReason, ProposalMismatc
 from ipsec_core.ike.iana import UDP_PORT, AuthMethod, Encapsulation
 from ipsec_core.ike.nat import UdpEncapsulation
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer, TrafficSelector
+from ipsec_core.ike.values import value
 
 
 class Mode(Enum):
@@ -89,7 +90,7 @@ class IkePolicy(Protocol):
         """`selectors` as seen from us."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Datagram:
     """One UDP payload to send, as it is; `destination` is (address, port), `source_port` our own."""
 
@@ -98,7 +99,7 @@ class Datagram:
     source_port: int = UDP_PORT
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChildSa:
     """One direction of an AH or ESP SA. `salt` (RFC 3686, RFC 4106) is that of AES-CTR and AES-GCM, else empty."""
 

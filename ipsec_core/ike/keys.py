@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes, hmac
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from ipsec_core.ike.failures import Unverified
 from ipsec_core.ike.iana import AhTransform, AuthAlgorithm, Encryption, EspTransform, Hash
 from ipsec_core.ike.offers import MainModeOffer, QuickModeOffer
+from ipsec_core.ike.values import value
 
 _HASHES: dict[Hash, hashes.HashAlgorithm] = {
     Hash.MD5: hashes.MD5(),
@@ -63,7 +64,7 @@ def skeyid_signature(algorithm: Hash, initiator_nonce: bytes, responder_nonce: b
     return prf(algorithm, initiator_nonce + responder_nonce, shared)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Skeyids:
     """SKEYID and the three keys derived from it (RFC 2409 section 5): for deriving, authenticating, encrypting."""
 
@@ -159,7 +160,7 @@ def keymat(
     return out[:length]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EspKeys:
     """KEYMAT cut up: cipher key, salt, integrity key, in this order (RFC 2407 section 4.5, RFC 4106 section 8.1)."""
 
@@ -187,7 +188,7 @@ def split_keymat(offer: QuickModeOffer, material: bytes) -> EspKeys:
     return EspKeys(material[:cipher], material[cipher + salt :], material[cipher : cipher + salt])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Session:
     """What an established Main Mode SA leaves behind for the exchanges under it."""
 

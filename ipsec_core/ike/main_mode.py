@@ -28,6 +28,7 @@ from ipsec_core.ike.offers import (
     single_transform,
 )
 from ipsec_core.ike.options import IkeOptions
+from ipsec_core.ike.values import value
 
 NONCE_LENGTH = 20
 UDP = 17
@@ -64,7 +65,7 @@ class Kind(IntEnum):
     AUTH = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One of the peer's: when it came, and from which (address, port) to which; `data` is all of it."""
 

@@ -33,6 +33,7 @@ from ipsec_core.ike.iana import (
     Notify,
     Protocol,
 )
+from ipsec_core.ike.values import value
 from ipsec_core.ike.wire import Attribute, Identification, Proposal, SecurityAssociation, Transform
 
 DEFAULT_MAIN_MODE_SECONDS = 28_800
@@ -116,7 +117,7 @@ class QuickModeOffer:
         return replace(self, lifetime_seconds=seconds, lifetime_kilobytes=kilobytes)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TrafficSelector:
     """The traffic of one SA pair as its own end sees it: `source` is the local side. 0 is any protocol, any port."""
 

@@ -7,7 +7,7 @@ with other numbers are alternatives, and so are the transforms of one proposal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby, islice, product
 
 from ipsec_core.errors import NegotiationError
@@ -23,6 +23,7 @@ from ipsec_core.ike.iana import (
     QuickModeAttribute,
 )
 from ipsec_core.ike.offers import QuickModeOffer, life_attributes, mismatch, read_attributes
+from ipsec_core.ike.values import value
 from ipsec_core.ike.wire import Attribute, Proposal, Reader, SecurityAssociation, Transform
 
 # RFC 2407 section 4.5: what a proposal without a lifetime means.
@@ -41,7 +42,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Part:
     """What one transform says: the share of one protocol in an offer. Lifetimes are no ground for refusal."""
 
@@ -207,7 +208,7 @@ def quick_mode_offers(sa: SecurityAssociation) -> list[QuickModeOffer]:
     return [offer for offer in islice(combinations, MAX_COMPARED) if offer]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Choice:
     """`proposals` are the peer's, cut down to one transform each, in its order and under its SPIs.
 

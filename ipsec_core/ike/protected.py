@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
 
@@ -11,9 +10,10 @@ from ipsec_core.ike import wire
 from ipsec_core.ike.failures import MalformedMessage, Unverified
 from ipsec_core.ike.iana import ExchangeType, Flags, PayloadType
 from ipsec_core.ike.keys import Session
+from ipsec_core.ike.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """A decrypted message: its HASH, the payloads after that, and those as bytes, which is what the HASH covers."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ipsec_core.ike import wire
 from ipsec_core.ike.iana import MICROSOFT_VENDOR_ID
 from ipsec_core.ike.options import IkeOptions, NatTraversal
+from ipsec_core.ike.values import value
 
 # MD5("FRAGMENTATION"), [MS-IKEE] 1.7; some peers put four bytes of capabilities behind it.
 FRAGMENTATION = bytes.fromhex("4048b7d56ebce88525e7de7f00d6c2d3")
@@ -21,7 +21,7 @@ NAT_TRAVERSAL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Capabilities:
     """What the peer's vendor ids and our options have in common.
 

@@ -8,13 +8,13 @@ the HASH computations of RFC 2409 section 5 depend on that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from struct import Struct
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar
 
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import DOI_IPSEC, SITUATION_IDENTITY_ONLY, Flags, Notify, PayloadType
+from ipsec_core.ike.values import value
 
 HEADER_LENGTH = 28
 COOKIE_LENGTH = 8
@@ -36,15 +36,6 @@ _PROPOSAL = Struct(">BBHBBBB")
 _SITUATION = Struct(">II")
 _IDENTIFICATION = Struct(">BBH")
 _HEADER = Struct(">8s8sBBBBII")
-
-
-_Value = TypeVar("_Value")
-
-
-@dataclass_transform(frozen_default=True)
-def value(kind: type[_Value]) -> type[_Value]:
-    """A dataclass that is frozen for the type checker alone: at run time that triples what a new object costs."""
-    return dataclass(slots=True, unsafe_hash=True)(kind)
 
 
 class Reader:
