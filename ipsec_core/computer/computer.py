@@ -28,6 +28,7 @@ from ipsec_core.computer.associations import (
     switch,
 )
 from ipsec_core.computer.audit import AuditPolicy
+from ipsec_core.computer.backoff import Backoff
 from ipsec_core.computer.credentials import CertificateStore, Credentials, lacks_kerberos
 from ipsec_core.computer.listing import associations
 from ipsec_core.computer.negotiation import PolicyView
@@ -43,6 +44,7 @@ from ipsec_core.ike import (
     ChildDeleted,
     Encapsulation,
     Event,
+    FailureReason,
     IkeEngine,
     IkeOptions,
     Kerberos,
@@ -137,6 +139,7 @@ class Computer:
         self._now = 0.0
         self._view: PolicyView | None = None
         self._pairs: dict[int, Pair] = {}
+        self._backoff = Backoff()
         self._answered: dict[int, tuple[int, ...]] = {}  # inbound SPI -> SAs whose Quick Mode is not over yet
         self._switches: dict[int, float] = {}  # inbound SPI -> when a pair is to carry what another one still does
         self._next_tick: float | None = None
@@ -246,6 +249,7 @@ class Computer:
         if view is not None and lacks_kerberos(view.policy.rules, self._credentials):
             self._reports.no_kerberos(now)
         self._soft.remove(now)
+        self._backoff.clear()
         self.driver.set_filters(view.driver_filters() if view else ())
         if before is not None and (view is None or not view.same_key_exchange(before)):
             self._engine.close(now)
@@ -313,9 +317,28 @@ class Computer:
             assert upcall.destination is not None
             self.driver.acquire_failed(upcall.filter, upcall.source, upcall.destination)
             return
+        if self._has_come(upcall):
+            return
         request = self._view.acquire(upcall)
+        if self._backoff.waits(now, (request.remote, request.selectors)):
+            self._give_up(request.selectors, (request.reference,))
+            return
         self._warn_of_weak_methods(request.reference, request.remote)
         self._engine.acquire(now, request)
+
+    def _has_come(self, acquire: Upcall) -> bool:
+        """Whether an SA has come for the flow of a question since it was asked.
+
+        So it is with a peer whose first packet comes at once behind its last message of Quick Mode.
+        """
+        return any(
+            sa.direction == "out"
+            and sa.filter == acquire.filter
+            and not sa.expired
+            and (sa.inner_source is None or acquire.source in sa.inner_source)
+            and (sa.inner_destination is None or acquire.destination in sa.inner_destination)
+            for sa in self.driver.sas()
+        )
 
     def _rekey(self, now: float, pair: Pair) -> None:
         """Asks for a successor. All SAs of a pair may want one; the engine negotiates once for the same traffic.
@@ -337,6 +360,7 @@ class Computer:
         """Carries out what IKE has decided and what is due in the driver, until neither has anything more to say."""
         due = True
         while due:
+            self._fall_through(now)
             for event in self._engine.events():
                 self._handle(now, event)
             self._switch(now)
@@ -353,6 +377,12 @@ class Computer:
                     self.address, IPv4Address(address), datagram.source_port, port, datagram.data, self._identification
                 )
             )
+
+    def _fall_through(self, now: float) -> None:
+        """Traffic of a pair that waits for CONNECTED says as much as that (RFC 2408 section 3.1)."""
+        for spi, handles in list(self._answered.items()):
+            if any(self.driver.sa_info(handle).packets for handle in handles):
+                self._engine.inbound_traffic(now, spi)
 
     def _handle(self, now: float, event: Event) -> None:
         match event:
@@ -381,6 +411,7 @@ class Computer:
     def _established(self, now: float, event: QuickModeEstablished) -> None:
         # The peer speaks IKE.
         self._soft.remove(now, event.remote)
+        self._backoff.succeeded(event.remote)
         answered = self._answered.pop(event.inbound_spi, None)
         if self._view is None or event.reference not in self._view.filters:
             delete(self.driver, answered or ())
@@ -431,6 +462,8 @@ class Computer:
             delete(self.driver, self._answered.pop(event.inbound_spi))
         if event.selectors:
             self._give_up(event.selectors, event.answers)
+            if event.answers and event.reason is not FailureReason.DELETED_BEFORE_COMPLETION:
+                self._backoff.failed(event.time, (event.remote, event.selectors))
         self._reports.failed(event)
 
     def _give_up(self, selectors: TrafficSelector, references: tuple[int, ...]) -> None:

@@ -66,7 +66,10 @@ def main_mode_methods(rule: Rule, credentials: Credentials, where: str) -> MainM
             lacking.append(fault)
             del values[kind]
     if not values:
-        raise PolicyError(f"{where}: no authentication method can be carried out ({'; '.join(lacking)})")
+        raise PolicyError(
+            f"{where}: no authentication method can be carried out ({'; '.join(lacking)}); accepted: "
+            "a preshared key, or credentials that the computer has"
+        )
     key = values.get(AuthenticationKind.PRESHARED_KEY, [""])[0]
     return MainModeMethods(
         tuple(_METHODS[kind] for kind in values),

@@ -24,7 +24,7 @@ from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.kerberos import MachineKerberos
 from ipsec_core.computer.profiles import MODERN, profile_of
 from ipsec_core.computer.state import State
-from ipsec_core.driver import Upcall, UpcallKind
+from ipsec_core.driver import UpcallKind
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.ike import IkeOptions
 from ipsec_core.live import devices, network
@@ -250,26 +250,11 @@ class Agent:
             # What has come over IKE's own port may be the answer already.
             self._datagrams()
         for upcall in upcalls:
-            if upcall.kind is not UpcallKind.ACQUIRE or not self._answered(upcall):
-                self.computer.upcall(self._clock(), upcall)
+            self.computer.upcall(self._clock(), upcall)
         self._settle()
         if gone and not self._stopped.is_set():
             self._failure = AgentError(f"TUN device {self.settings.tun}: somebody has removed it")
             self._stopped.set()
-
-    def _answered(self, acquire: Upcall) -> bool:
-        """Whether an SA has come for the flow of a question since it was asked.
-
-        So it is with a peer whose first packet comes at once behind its last message of Quick Mode.
-        """
-        return any(
-            sa.direction == "out"
-            and sa.filter == acquire.filter
-            and not sa.expired
-            and (sa.inner_source is None or acquire.source in sa.inner_source)
-            and (sa.inner_destination is None or acquire.destination in sa.inner_destination)
-            for sa in self.computer.driver.sas()
-        )
 
     def _datagrams(self) -> None:
         """IKE on port 500, as the packets that a computer takes."""

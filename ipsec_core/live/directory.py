@@ -47,6 +47,7 @@ def open_state(path: Path, name: str, show: Callable[[str], None] | None) -> Ite
                 state.show = show
             if name:
                 state.set_meta("name", name)
+            state.set_meta("clock", "unix")
             yield state
     finally:
         os.close(lock)

@@ -29,7 +29,7 @@ MAXIMUM_QUICK_MODE_KILOBYTES = 2_147_483_647
 ADVISED_SECONDS_ABOVE = 300
 ADVISED_KILOBYTES_ABOVE = 50_000
 # Whoever answers a Main Mode in the peer's name can try keys on what it got (CVE-2018-5389): 20 bytes are a hash value.
-ADVISED_KEY_BYTES = 20
+ADVISED_KEY_LENGTH = 20
 
 _DWORD = 0xFFFF_FFFF
 _Algorithm = TypeVar("_Algorithm", bound=Enum)
@@ -523,6 +523,8 @@ class Rule:
                 raise PolicyError("a rule that negotiates needs at least one authentication method")
         elif self.tunnel_endpoint is not None:
             raise PolicyError(f"a tunnel needs the action negotiate, not {self.filter_action.action.text}")
+        if self.tunnel_endpoint is not None and not _is_host(self.tunnel_endpoint):
+            raise PolicyError(f"{self.tunnel_endpoint} is not a tunnel endpoint; accepted: the address of a host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,11 +576,15 @@ class Policy:
         return lines
 
 
+def _is_host(address: IPv4Address) -> bool:
+    return not (address.is_unspecified or address.is_multicast or address.is_reserved)
+
+
 def _key_warnings(method: AuthenticationMethod) -> list[str]:
-    length = len(method.value.encode())
-    if method.kind is not AuthenticationKind.PRESHARED_KEY or length >= ADVISED_KEY_BYTES:
+    length = len(method.value)
+    if method.kind is not AuthenticationKind.PRESHARED_KEY or length >= ADVISED_KEY_LENGTH:
         return []
-    return [f"preshared key of {length} bytes; advised against guessing: at least {ADVISED_KEY_BYTES}"]
+    return [f"preshared key of {length} characters; advised against guessing: at least {ADVISED_KEY_LENGTH}"]
 
 
 def _lifetime_warnings(method: SecurityMethod) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def console(stderr: bool = False) -> Console:
     """Colour on a terminal only, NO_COLOR honoured; texts are printed as they are: "[3DES,SHA1]" is no markup."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def moment(seconds: float, clock: object) -> str:
+    """A time as people read it: of day where the state's `clock` is "unix" (an agent's), else of the world."""
+    if clock != "unix":
+        return f"{seconds:.6f} s"
+    return datetime.fromtimestamp(seconds).isoformat(" ", "milliseconds")
 
 
 def print_json(value: object) -> None:

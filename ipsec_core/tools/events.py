@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ipsec_core.computer.eventlog import Event, Log
 from ipsec_core.computer.state import State
-from ipsec_core.tools.common import console, directory_argument, json_option, print_json
+from ipsec_core.tools.common import console, directory_argument, json_option, moment, print_json
 
 LOGS: tuple[Log, ...] = get_args(Log)
 
@@ -27,25 +27,26 @@ _STYLES = {"Warning": "yellow", "Error": "red", "Failure Audit": "red"}
 def command(directory: Path, log: Log | None, event_id: int | None, as_json: bool) -> None:
     """The events of the computer whose state directory is DIR, oldest first.
 
-    The first line of each: seconds in the world's time, type, source, category, number and computer. 4268, the number
-    of the article for bad SPIs, finds 4283, the number that Windows 2000 logs.
+    The first line of each: seconds in the world's time (an agent's: date and time), type, source, category, number and
+    computer. 4268, the number of the article for bad SPIs, finds 4283, the number that Windows 2000 logs.
     """
     with State.open(directory) as state:
         name = state.name
         events = state.event_log().events(log=log, event_id=event_id)
+        clock = state.meta("clock")
         audits = bool(state.event_log().events(log="Security"))
     if as_json:
         print_json({"computer": name, "events": [asdict(event) for event in events]})
         return
     screen = console()
     for event in events:
-        screen.print(_render(event), soft_wrap=True)
+        screen.print(_render(event, clock), soft_wrap=True)
     for line in _remarks(name, events, log, event_id, audits):
         screen.print(Text(line, "dim"), soft_wrap=True)
 
 
-def _render(event: Event) -> Text:
-    header = (f"{event.time:.6f} s", event.type, event.source, event.category, str(event.event_id), event.computer)
+def _render(event: Event, clock: object) -> Text:
+    header = (moment(event.time, clock), event.type, event.source, event.category, str(event.event_id), event.computer)
     style = _STYLES.get(event.type, "green")
     lines = (f"    {line}" for line in event.text.splitlines())
     return Text.assemble(("  ".join(header), f"bold {style}"), *(f"\n{line}" for line in lines), "\n")
@@ -56,8 +57,8 @@ def _remarks(name: str, events: Sequence[Event], log: Log | None, event_id: int 
     asked = log == "Security" or (log is None and (event_id is None or not events))
     if asked and not audits:
         return [
-            f"The Security log of {name} is empty: the computer's audit policy decides what it takes "
-            "(Audit logon events, Success and Failure)."
+            f"The Security log of {name} is empty: nothing was audited "
+            "(the audit policy decides what is: Audit logon events, Success and Failure)."
         ]
     if not events:
         what = "no event" if event_id is None else f"no event {event_id}"

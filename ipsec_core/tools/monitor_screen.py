@@ -14,6 +14,7 @@ from rich.text import Text
 from ipsec_core.computer.state import Association, State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS, Statistic
 from ipsec_core.policy.model import protocol_text
+from ipsec_core.tools.common import moment
 
 COLUMNS = (
     "Policy Name",
@@ -50,6 +51,7 @@ class Monitor:
 
     computer: str
     time: float | None
+    clock: object
     enabled: bool
     associations: tuple[Association, ...]
     counters: Mapping[str, int]
@@ -61,6 +63,7 @@ class Monitor:
         return cls(
             computer=state.name,
             time=float(time) if isinstance(time, int | float) else None,
+            clock=state.meta("clock"),
             enabled=bool(state.meta("ip_security_enabled")),
             associations=state.associations(),
             counters=state.counters(),
@@ -79,7 +82,7 @@ class Monitor:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ipsec, oakley = (_statistics(items, self.counters) for items in (IPSEC_STATISTICS, OAKLEY_STATISTICS))
-        when = "" if self.time is None else f" at {self.time:.6f} s"
+        when = "" if self.time is None else f" at {moment(self.time, self.clock)}"
         side_by_side = options.max_width >= _SIDE_BY_SIDE
         space = len(IPSEC_STATISTICS) - len(OAKLEY_STATISTICS) - 1 if side_by_side else 1
         word = Text("enabled", "bold green") if self.enabled else Text("not enabled", "bold yellow")

@@ -13,7 +13,7 @@ from ipsec_core.computer.statistics import OAKLEY_STATISTICS
 from ipsec_core.policy.compile import DriverFilter
 from ipsec_core.policy.model import Policy, Rule, protocol_text
 from ipsec_core.policy.toml import policy_to_table
-from ipsec_core.tools.common import json_option, print_json
+from ipsec_core.tools.common import json_option, moment, print_json
 
 TEST, DEBUG, VERBOSE = "test:ipsec", "debug", "v"
 ACCEPTED = f"/{TEST}, /{DEBUG}, /{VERBOSE}"
@@ -29,6 +29,7 @@ class Diagnosis:
     policy: Policy | None
     filters: tuple[tuple[DriverFilter, int], ...]
     associations: tuple[Association, ...]
+    clock: object
     oakley_statistics: dict[str, int]
 
     @classmethod
@@ -39,6 +40,7 @@ class Diagnosis:
             policy=state.policy(),
             filters=state.filters(),
             associations=state.associations(),
+            clock=state.meta("clock"),
             oakley_statistics={key: counters.get(key, 0) for _, key in OAKLEY_STATISTICS},
         )
 
@@ -75,7 +77,7 @@ class Diagnosis:
         if debug:
             for item, hits in self.filters:
                 yield from _filter_lines(item, hits)
-            yield from _association_lines(self.associations)
+            yield from _association_lines(self.associations, self.clock)
         if verbose:
             yield from _policy_lines(self.policy)
             yield ""
@@ -157,7 +159,7 @@ def _filter_table(item: DriverFilter, hits: int) -> dict[str, object]:
     }
 
 
-def _association_lines(associations: Sequence[Association]) -> Iterator[str]:
+def _association_lines(associations: Sequence[Association], clock: object) -> Iterator[str]:
     yield ""
     count = len(associations)
     yield f"    There {'is 1 security association' if count == 1 else f'are {count} security associations'}"
@@ -166,7 +168,7 @@ def _association_lines(associations: Sequence[Association]) -> Iterator[str]:
         yield f"        {item.direction.capitalize()} {item.source_address} to {item.destination_address}"
         yield f"        SPI : {item.spi} ({item.spi:#010x})  Peer : {item.peer}"
         yield f"        Security : {item.security}  Protocol : {protocol_text(item.protocol)}"
-        established = "" if item.established is None else f"  Established : {item.established:.6f} s"
+        established = "" if item.established is None else f"  Established : {moment(item.established, clock)}"
         yield f"        Bytes : {item.bytes}  Packets : {item.packets}{established}"
 
 

@@ -254,6 +254,13 @@ def test_tunnel_needs_negotiate() -> None:
         Rule("r", FilterList("", "", ()), FilterAction("", FilterActionKind.BLOCK), (), IPv4Address("10.0.0.2"))
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "224.0.0.5", "255.255.255.255"])
+def test_a_tunnel_ends_at_a_host(address: str) -> None:
+    action = FilterAction("", FilterActionKind.NEGOTIATE, (SecurityMethod.parse("ESP[3DES,SHA1]"),))
+    with pytest.raises(PolicyError, match=f"{address} is not a tunnel endpoint; accepted: the address of a host"):
+        Rule("r", FilterList("", "", ()), action, tunnel_endpoint=IPv4Address(address))
+
+
 def test_policy_ranges_and_identity() -> None:
     assert Policy("p").policy_id == Policy("p", description="other").policy_id != Policy("q").policy_id
     with pytest.raises(PolicyError, match="a policy needs a name"):

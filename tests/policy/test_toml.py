@@ -163,7 +163,7 @@ rules = st.builds(
     Rule,
     filter_action=negotiate,
     authentication_methods=st.lists(authentication, min_size=1, max_size=2).map(tuple),
-    tunnel_endpoint=st.none() | st.ip_addresses(v=4),
+    tunnel_endpoint=st.none() | st.ip_addresses(v=4, network="10.0.0.0/8"),
     **common,
 ) | st.builds(
     Rule, filter_action=simple, authentication_methods=st.lists(authentication, max_size=2).map(tuple), **common

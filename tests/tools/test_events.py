@@ -29,8 +29,8 @@ LISTING = r"""0.000000 s  Information  PolicyAgent  None  279  ALICE
 
 """
 EMPTY = (
-    "The Security log of BOB is empty: the computer's audit policy decides what it takes "
-    "(Audit logon events, Success and Failure).\n"
+    "The Security log of BOB is empty: nothing was audited "
+    "(the audit policy decides what is: Audit logon events, Success and Failure).\n"
 )
 
 
