@@ -30,7 +30,7 @@ class MainTable:
     def alive(self, remote: str) -> list[MainConversation]:
         """The established ones; those that another has superseded first, then oldest first."""
         alive = [main for main in self._by_peer.get(remote, ()) if main.established is not None]
-        return sorted(alive, key=lambda main: not main.superseded)
+        return sorted(alive, key=lambda main: not main.superseded) if len(alive) > 1 else alive
 
     # What belongs to a message
 

@@ -37,8 +37,8 @@ def seal(
 ) -> bytes:
     """A whole message; its last cipher block is the next IV under `message_id`. `proof` makes the HASH for the rest."""
     rest = wire.encode_payloads(payloads)
-    front = wire.encode_payload(wire.HashData(proof(rest)), wire.first_type(payloads))
-    body = session.cipher.seal(iv, front + rest)
+    clear = wire.encode_payloads((wire.HashData(proof(rest)),), wire.first_type(payloads), rest)
+    body = session.cipher.seal(iv, clear)
     header = wire.Header(
         session.initiator_cookie, session.responder_cookie, exchange, flags, message_id, PayloadType.HASH
     )

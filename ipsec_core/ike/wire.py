@@ -8,7 +8,7 @@ the HASH computations of RFC 2409 section 5 depend on that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from struct import Struct
 from typing import Any, ClassVar, TypeVar
 
@@ -168,6 +168,12 @@ class Transform:
         return cls(number, identifier, Attribute.parse_all(reader))
 
 
+@lru_cache(maxsize=64)
+def _transform(body: bytes, notify: Notify) -> Transform:
+    """The same few transforms come in every negotiation."""
+    return Transform.parse(Reader(body, notify))
+
+
 @value
 class Proposal:
     """RFC 2408 section 3.5. Proposals with one number belong together (a logical AND)."""
@@ -200,10 +206,10 @@ class Proposal:
         spi = reader.take(spi_size)
         transforms = []
         for left in range(count, 0, -1):
-            following, transform = reader.header()
+            following, transform = reader.chained()
             if following != (PayloadType.TRANSFORM if left > 1 else PayloadType.NONE):
                 raise reader.malformed("TRANSFORM chain does not agree with its count")
-            transforms.append(Transform.parse(transform))
+            transforms.append(_transform(transform, reader.notify))
         reader.finish()
         return cls(number, protocol, spi, tuple(transforms))
 
@@ -552,7 +558,7 @@ def parse_payloads(first: int, data: bytes) -> tuple[tuple[Payload, ...], int]:
     reader = Reader(data)
     payloads: list[Payload] = []
     kind = first
-    while kind != PayloadType.NONE:
+    while kind:  # not PayloadType.NONE
         if len(payloads) == MAX_PAYLOADS:
             raise reader.malformed(f"more than {MAX_PAYLOADS} payloads")
         following, body = reader.chained()
@@ -582,17 +588,16 @@ def first_body(message: bytes) -> bytes:
     return message[HEADER_LENGTH + 4 : HEADER_LENGTH + length]
 
 
-def encode_payload(payload: Payload, following: int) -> bytes:
-    """One payload; `following` is the type of the next one."""
-    body = payload.body()
-    return _GENERIC.pack(following, 0, 4 + len(body)) + body
+def encode_payloads(payloads: tuple[Payload, ...], following: int = PayloadType.NONE, rest: bytes = b"") -> bytes:
+    """The chain of `payloads`, in front of `rest`, which begins with a payload of the type `following`.
 
-
-def encode_payloads(payloads: Iterable[Payload]) -> bytes:
-    """The chain of `payloads`; the type of the first goes into the message header."""
-    chain = tuple(payloads)
-    following = (*[payload.TYPE for payload in chain[1:]], PayloadType.NONE)
-    return b"".join([encode_payload(payload, kind) for payload, kind in zip(chain, following, strict=False)])
+    The type of the first goes into the message header.
+    """
+    for payload in reversed(payloads):
+        body = payload.body()
+        rest = _GENERIC.pack(following, 0, 4 + len(body)) + body + rest
+        following = payload.TYPE
+    return rest
 
 
 def encode_clear(header: Header, payloads: tuple[Payload, ...]) -> bytes:
