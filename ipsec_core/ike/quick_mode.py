@@ -193,7 +193,7 @@ class QuickMode:
         notifies = [payload.notify for payload in wire.every(payloads, wire.Notification)]
         if Notify.CONNECTED in notifies:
             return Kind.CONNECTED
-        return Kind.ERROR if any(notify < FIRST_STATUS_NOTIFY for notify in notifies) else Kind.CONFIRMATION
+        return Kind.ERROR if min(notifies, default=FIRST_STATUS_NOTIFY) < FIRST_STATUS_NOTIFY else Kind.CONFIRMATION
 
     # HASH(1), HASH(2), HASH(3)
 
@@ -365,26 +365,31 @@ class QuickMode:
     def _derive(self, offer: QuickModeOffer, peer_spis: dict[Protocol, int], shared: bytes) -> None:
         self.offer = offer
         self.spis = {protocol: self.spis[protocol] for protocol in offer.protocols}
-        self.inbound = tuple(self._child(protocol, spi, shared) for protocol, spi in self.spis.items())
-        self.outbound = tuple(self._child(protocol, peer_spis[protocol], shared) for protocol in self.spis)
+        lengths = {
+            protocol: keys.ah_key_length(offer.ah)
+            if protocol is Protocol.AH and offer.ah
+            else sum(keys.esp_key_lengths(offer))
+            for protocol in self.spis
+        }
+        nonces = b"".join(self._nonces())
 
-    def _child(self, protocol: Protocol, spi: int, shared: bytes) -> ChildSa:
-        def material(length: int) -> bytes:
-            return keys.keymat(
+        def child(protocol: Protocol, spi: int) -> ChildSa:
+            material = keys.keymat(
                 self.session.hash,
                 self.session.skeyid_d,
                 protocol,
                 spi.to_bytes(SPI_LENGTH),
-                b"".join(self._nonces()),
-                length,
+                nonces,
+                lengths[protocol],
                 shared,
             )
+            if protocol is Protocol.AH:
+                return ChildSa(spi, b"", material, b"", protocol)
+            esp = keys.split_keymat(offer, material)
+            return ChildSa(spi, esp.encryption_key, esp.authentication_key, esp.salt, protocol)
 
-        if protocol is Protocol.AH:
-            assert self.offer.ah is not None
-            return ChildSa(spi, b"", material(keys.ah_key_length(self.offer.ah)), b"", protocol)
-        esp = keys.split_keymat(self.offer, material(sum(keys.esp_key_lengths(self.offer))))
-        return ChildSa(spi, esp.encryption_key, esp.authentication_key, esp.salt, protocol)
+        self.inbound = tuple([child(protocol, spi) for protocol, spi in self.spis.items()])
+        self.outbound = tuple([child(protocol, peer_spis[protocol]) for protocol in self.spis])
 
     def _seal(
         self, proof: Callable[[bytes], bytes], payloads: tuple[wire.Payload, ...], flags: Flags = Flags.ENCRYPTION

@@ -232,9 +232,10 @@ class SecurityAssociation:
 
     @classmethod
     def parse(cls, reader: Reader) -> SecurityAssociation:
-        if reader.number(4) != DOI_IPSEC:
+        doi, situation = reader.fields(_SITUATION)
+        if doi != DOI_IPSEC:
             raise MalformedMessage(Notify.DOI_NOT_SUPPORTED, "SA payload of an unknown DOI")
-        if reader.number(4) != SITUATION_IDENTITY_ONLY:
+        if situation != SITUATION_IDENTITY_ONLY:
             raise MalformedMessage(Notify.SITUATION_NOT_SUPPORTED, "SA payload with labelled situation")
         reader.notify = Notify.BAD_PROPOSAL_SYNTAX
         proposals: list[Proposal] = []
