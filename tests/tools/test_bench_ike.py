@@ -12,13 +12,14 @@ from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import Group, keys
 from ipsec_core.ike.groups import DiffieHellman
 from ipsec_core.tools import bench_ike
-from ipsec_core.tools.bench_ike import SUITES, Negotiation, record
+from ipsec_core.tools.bench_ike import SUITES, Negotiation, by_cryptography, record
 
 
 def test_rows(call: Any) -> None:
     rows = json.loads(call("bench", "ike", "--json", "--seconds", "0.001", "--pairs", "2").stdout)
     kinds = (
         ("ike negotiation", "negotiations/s"),
+        ("ike negotiation beside cryptography", "negotiations/s"),
         ("ike diffie hellman", "% of the time"),
         ("ike hashes and ciphers", "% of the time"),
     )
@@ -26,8 +27,10 @@ def test_rows(call: Any) -> None:
     assert [(row["params"]["group"], row["name"], row["unit"]) for row in rows] == [
         (g, *k) for g in groups for k in kinds
     ]
-    for rate, *shares in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+    for rate, beside, *shares in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True):
         assert math.isclose(rate["ratio"], rate["value"] / rate["peer_value"])
+        assert math.isclose(beside["ratio"], beside["value"] / beside["peer_value"])
+        assert rate["peer"] != beside["peer"]
         assert all(share["value"] > 0 and share["peer"] == "none" for share in shares)
 
 
@@ -47,6 +50,16 @@ def test_recorded_calls(suite: str, main: Any, quick: Any) -> None:
     # Five encrypted messages, sealed once and opened once.
     functions = [one.func for one in calls.hashes_and_ciphers]  # type: ignore[attr-defined]
     assert functions.count(keys.PhaseOneCipher.seal) == functions.count(keys.PhaseOneCipher.open) == 5
+
+
+@pytest.mark.parametrize("group", [main.group for _, main, _ in SUITES], ids=lambda group: group.name)
+def test_calls_of_cryptography(group: Group) -> None:
+    """A new private key for each end, as they come from the library, and the same secret at both."""
+    one, other, *secrets = [call() for call in by_cryptography(group)]
+    assert one.public_key() != other.public_key()
+    assert len(set(secrets)) == 1
+    assert len(secrets) == 2
+    assert len(secrets[0]) == (32 if group is Group.ECP_256 else DiffieHellman(group, bytes).length)
 
 
 def test_a_negotiation_that_fails_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
