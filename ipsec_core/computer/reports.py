@@ -95,9 +95,9 @@ class Reports:
         """544 for a certificate that is not good enough, 545 for another proof, 546 for offers, 547 for the rest."""
         lines = _lines(event.selectors) if event.selectors else self._hosts(event.remote)
         identity = _identity(event.peer, event.remote)
-        certificate = event.peer is not None and event.peer.method is AuthMethod.RSA_SIGNATURES
+        named = event.peer is not None and event.peer.method is AuthMethod.RSA_SIGNATURES and event.peer.name != ""
         by_us = event.failure_point is FailurePoint.ME
-        if certificate and by_us and event.reason is not FailureReason.INVALID_SIGNATURE:
+        if named and by_us and event.reason is not FailureReason.INVALID_SIGNATURE:
             self._audit(event.time, 544, eventlog.authentication_failed(identity, lines))
         elif event.reason in _IDENTITY_REFUSED:
             self._audit(event.time, 545, eventlog.authentication_failed(identity, lines))
