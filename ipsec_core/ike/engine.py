@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 
 from ipsec_core.errors import NegotiationError
@@ -341,6 +342,7 @@ _QUICK_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, QuickConversation], 
 }
 
 
+@lru_cache(maxsize=1024)
 def _address(name: str, text: str) -> str:
     try:
         return str(IPv4Address(text))

@@ -261,6 +261,7 @@ def encode_main_mode(offer: MainModeOffer, number: int) -> Transform:
     return Transform(number, TRANSFORM_KEY_IKE, tuple(attributes))
 
 
+@lru_cache(maxsize=64)
 def parse_main_mode(transform: Transform) -> MainModeOffer | None:
     """The offer that a transform makes, or None if there is something in it that we cannot do."""
     if transform.identifier != TRANSFORM_KEY_IKE:

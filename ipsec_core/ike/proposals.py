@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
+from functools import lru_cache
 from itertools import groupby, islice, product
 
 from ipsec_core.errors import NegotiationError
@@ -134,6 +135,7 @@ def encode_part(part: Part, number: int) -> Transform:
     return Transform(number, part.identifier, tuple(attributes))
 
 
+@lru_cache(maxsize=64)
 def parse_part(protocol: int, transform: Transform) -> Part | None:
     """What a transform says, or None if there is something in it that we do not know."""
     names = QuickModeAttribute
