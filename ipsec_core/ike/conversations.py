@@ -16,6 +16,9 @@ from ipsec_core.ike.quick_mode import QuickMode
 from ipsec_core.ike.timers import Retransmission
 from ipsec_core.ike.values import value
 
+# Seconds that a Main Mode's responder leaves to its initiator: strongSwan spoils a Quick Mode that comes right behind
+# message 6.
+HOLD_BACK = 0.1
 # Message ids of one Main Mode SA that are remembered, so that a recorded message cannot open an exchange again.
 MAX_MESSAGE_IDS = 4096
 
@@ -111,6 +114,10 @@ class MainConversation(Conversation):
         """Established and good for another Quick Mode of ours."""
         limit = self.exchange.policy.quick_modes_limit
         return self.established is not None and (not limit or self.quick_modes_started < limit)
+
+    def holds_back(self, now: float) -> bool:
+        """Whether the peer that began it may still be busy with message 6, and begins with a Quick Mode itself."""
+        return self.established is not None and not self.exchange.initiator and now < self.established + HOLD_BACK
 
     @property
     def promising(self) -> bool:

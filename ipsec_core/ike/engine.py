@@ -14,6 +14,7 @@ from ipaddress import AddressValueError, IPv4Address
 from ipsec_core.errors import NegotiationError
 from ipsec_core.ike import protected, wire
 from ipsec_core.ike.conversations import (
+    HOLD_BACK,
     Conversation,
     MainConversation,
     MainModeRecord,
@@ -185,6 +186,9 @@ class IkeEngine:
             ready = [main for main in self._mains.alive(remote) if main.ready]
             if any(self._quick_modes.join(main, pending) for main in mains):
                 continue
+            if ready and ready[-1].holds_back(now):
+                self._out.timers.set((Timer.BEGIN, ready[-1]), (ready[-1].established or now) + HOLD_BACK)
+                continue
             if ready:
                 self._quick_modes.start(now, ready[-1], pending)
                 continue
@@ -314,6 +318,9 @@ class IkeEngine:
     def _ends_soon(self, now: float, main: MainConversation) -> None:
         self._main_modes.rekey(now, main)
 
+    def _held_back(self, now: float, main: MainConversation) -> None:
+        self._advance(now, main.remote)
+
     def _superseded(self, now: float, main: MainConversation) -> None:
         self._main_modes.retire(now, main)
 
@@ -335,6 +342,7 @@ _MAIN_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, MainConversation], No
     Timer.SOFT: IkeEngine._silent_for_long,
     Timer.REKEY: IkeEngine._ends_soon,
     Timer.RETIRE: IkeEngine._superseded,
+    Timer.BEGIN: IkeEngine._held_back,
 }
 _QUICK_MODE_TIMERS: dict[Timer, Callable[[IkeEngine, float, QuickConversation], None]] = {
     Timer.RETRANSMIT: IkeEngine._quick_mode_overdue,

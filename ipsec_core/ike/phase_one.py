@@ -461,7 +461,7 @@ class MainModes:
         self._table.remove(main)
         self._unproven.remove(main)
         self._proven.remove(main)
-        for kind in (Timer.RETRANSMIT, Timer.LIFETIME, Timer.SOFT, Timer.REKEY, Timer.RETIRE):
+        for kind in (Timer.RETRANSMIT, Timer.LIFETIME, Timer.SOFT, Timer.REKEY, Timer.RETIRE, Timer.BEGIN):
             self._out.timers.cancel((kind, main))
 
     def give_in(self, now: float, main: MainConversation) -> None:

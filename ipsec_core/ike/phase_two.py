@@ -156,6 +156,8 @@ class QuickModes:
                     exchange.initiator,
                 )
             )
+            # Acquires of ours that wait may be served by what the peer has begun.
+            self._advance(now, quick.remote)
 
     def inbound_traffic(self, now: float, spi: int) -> None:
         """ESP or AH has come in under one of our SPIs: whoever sent it has message 3, whatever became of CONNECTED."""

@@ -35,6 +35,7 @@ class Timer(IntEnum):
     REKEY = auto()
     RETIRE = auto()
     KEEP_ALIVE = auto()
+    BEGIN = auto()
 
 
 Key = tuple[Timer, object]

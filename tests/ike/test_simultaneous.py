@@ -140,7 +140,10 @@ def test_first_pairs_at_once(kit: Any) -> None:
     net.engines[kit.BOB].acquire(0.0, kit.wish(kit.ALICE, reference=2))
     net.run(20.0)
     for who in (kit.ALICE, kit.BOB):
-        assert [event.previous for event in net.of(who, QuickModeEstablished)] == [None, None]
+        events = net.of(who, QuickModeEstablished)
+        assert events
+        assert all(event.previous is None for event in events)
+    assert net.of(kit.ALICE, QuickModeEstablished)[0].answers or net.of(kit.BOB, QuickModeEstablished)[0].answers
 
 
 def test_rekey_keeps_the_selectors(kit: Any) -> None:

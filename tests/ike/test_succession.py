@@ -19,7 +19,8 @@ from ipsec_core.ike import (
     QuickModeEstablished,
     wire,
 )
-from ipsec_core.ike.iana import Notify
+from ipsec_core.ike.conversations import HOLD_BACK
+from ipsec_core.ike.iana import ExchangeType, Notify
 from ipsec_core.ike.timers import rekey_after
 
 
@@ -183,3 +184,20 @@ def test_initial_contact_of_a_recorded_message_changes_nothing(kit: Any) -> None
     bob.receive_datagram(1.0, wire.encode_clear(header, (payload,)), (kit.ALICE, 500))
     assert bob.events() == []
     assert active(kit, net, "quick") == [1, 1]
+
+
+def test_a_responder_leaves_the_first_quick_mode_to_the_initiator(kit: Any) -> None:
+    """Its own would come right behind message 6, which strongSwan does not bear: it waits a tenth of a second."""
+    net = kit.pair()
+    net.engines[kit.ALICE].acquire(0.0, kit.wish(traffic=kit.selectors(protocol=6)))
+    net.run(0.045)
+    net.engines[kit.BOB].acquire(net.now, kit.wish(kit.ALICE, reference=2))
+    net.run(2.0)
+    (main,) = net.of(kit.BOB, MainModeEstablished)
+    assert not main.initiator
+    firsts: dict[int, tuple[float, str]] = {}
+    for when, who, data in net.wire:
+        if (header := wire.parse_header(data)).exchange == ExchangeType.QUICK_MODE:
+            firsts.setdefault(header.message_id, (when, who))
+    assert [when for when, who in firsts.values() if who == kit.BOB] == [pytest.approx(main.time + HOLD_BACK)]
+    assert [event.answers for event in net.of(kit.BOB, QuickModeEstablished)] == [(), (2,)]

@@ -137,11 +137,10 @@ def test_both_begin_at_once(lab: Namespaces, charon: Charon, esp_peer: EspPeer, 
     """Two Main Modes and two Quick Modes cross each other: whatever stays, both ends know it."""
     charon.start(connection(IKE, ESP))
     ours = our_computer(policy(["3DES-SHA1-2"], ["ESP[3DES,SHA1]"], KEY))
-    swanctl = charon.initiate()
+    # What becomes of its request is charon's affair: it may move it from one IKE SA to the other and wait in vain.
+    charon.initiate()
     wait_until(lambda: charon.said("generating ID_PROT request 0"), "charon's first message")
     converse(ours, [esp_peer], OUR_ADDRESS, PEER_ADDRESS)
-    run([ours, esp_peer], lambda: swanctl.ended, "swanctl --initiate")
-    assert "completed successfully" in swanctl.output
     lost = ping_until(ours, esp_peer, lambda: len(ours.received) > 60, "some pings", 10.0)
     assert lost == []
     inbound = {sa.spi for sa in charon.sas.values() if sa.destination == PEER_ADDRESS}
