@@ -76,6 +76,10 @@ def _random_source(seed: bytes) -> Callable[[int], bytes]:
     return take
 
 
+# Ends of a negotiation after which the next one may be better at once.
+_NO_FAULT = (FailureReason.DELETED_BEFORE_COMPLETION, FailureReason.POLICY_CHANGED)
+
+
 class Computer:
     """A computer with one IPv4 address.
 
@@ -252,7 +256,7 @@ class Computer:
         self._backoff.clear()
         self.driver.set_filters(view.driver_filters() if view else ())
         if before is not None and (view is None or not view.same_key_exchange(before)):
-            self._engine.close(now)
+            self._engine.close(now, FailureReason.POLICY_CHANGED)
         for pair in list(self._pairs.values()):
             if view is None or pair.event.reference not in view.filters:
                 self._engine.delete_child(now, pair.inbound_spi)
@@ -462,7 +466,7 @@ class Computer:
             delete(self.driver, self._answered.pop(event.inbound_spi))
         if event.selectors:
             self._give_up(event.selectors, event.answers)
-            if event.answers and event.reason is not FailureReason.DELETED_BEFORE_COMPLETION:
+            if event.answers and event.reason not in _NO_FAULT:
                 self._backoff.failed(event.time, (event.remote, event.selectors))
         self._reports.failed(event)
 

@@ -20,6 +20,9 @@ from ipsec_core.ike.offers import encode_identity, host
 
 Payloads = tuple[wire.Payload, ...]
 
+# Kerberos needs one token each way, negotiated mechanisms one or two more.
+MAX_GSS_STEPS = 8
+
 
 class Authentication(ABC):
     """What the methods have in common: by default nothing beside the proof."""
@@ -136,6 +139,7 @@ class KerberosTokens(Authentication):
         self._initiator = initiator
         self._context: GssContext | None = None
         self._outgoing: bytes | None = None
+        self._steps = 0
         self._own_tokens = b""
         self._peer_tokens = b""
         self._last_token = b""
@@ -159,6 +163,9 @@ class KerberosTokens(Authentication):
         self._last_token = token
 
     def _step(self, context: GssContext, token: bytes | None) -> None:
+        self._steps += 1
+        if self._steps > MAX_GSS_STEPS:
+            raise CredentialRefused(FailureReason.KERBEROS, f"more than {MAX_GSS_STEPS} GSS tokens")
         self._outgoing = context.step(token)
         self._own_tokens += self._outgoing or b""
 

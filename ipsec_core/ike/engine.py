@@ -157,8 +157,11 @@ class IkeEngine:
         """A packet has come in under an SPI of ours whose pair is not established yet, if that is of interest."""
         self._quick_modes.inbound_traffic(now, spi)
 
-    def close(self, now: float) -> None:
-        """End everything: the service stops or its policy is replaced. The engine can be used again afterwards."""
+    def close(self, now: float, reason: FailureReason = FailureReason.DELETED_BEFORE_COMPLETION) -> None:
+        """End everything: the service stops or its policy is replaced. The engine can be used again afterwards.
+
+        `reason` is what acquires under way hear.
+        """
         for pending in self._acquires.all():
             request = pending.request
             self._out.events.append(
@@ -167,7 +170,7 @@ class IkeEngine:
                     Mode.MAIN if pending.carrier is None else Mode.QUICK,
                     request.remote,
                     request.selectors,
-                    FailureReason.DELETED_BEFORE_COMPLETION,
+                    reason,
                     FailurePoint.ME,
                     answers=self._acquires.answered([pending]),
                 )

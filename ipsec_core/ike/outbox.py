@@ -44,7 +44,7 @@ NON_ESP_MARKER = bytes(4)
 # RFC 3948 section 2.3.
 KEEP_ALIVE = b"\xff"
 # Copies that go out whole before large messages are fragmented: the third one is due after the first two gaps, when
-# Windows' fragmentation timer ends ([MS-IKEE] 3.2.2, 3.3.2).
+# Windows' fragmentation timer ends ([MS-IKEE] appendix A).
 WHOLE_COPIES = 2
 
 

@@ -144,7 +144,7 @@ class MainModes:
         if header.encrypted or self._table.taken(initiator_cookie, cookie):
             raise MalformedMessage(Notify.INVALID_COOKIE, "not the first message of a negotiation")
         if not proven and self._out.options.dos_protect and self._unproven.busy and MICROSOFT_VENDOR_ID in data:
-            # [MS-IKEE] 3.1.7.2: others than Microsoft do not know this notify and go the usual way.
+            # [MS-IKEE] 2.2.6: others than Microsoft do not know this notify and go the usual way.
             self._out.counters["Cookies demanded"] += 1
             self._notify_clear(header, cookie, len(data), origin, Notify.MICROSOFT_COOKIE, cookie)
             return
@@ -342,7 +342,7 @@ class MainModes:
             self.failed(now, main, reason_of_notify(errors[0].notify), FailurePoint.PEER)
 
     def _begin_with_cookie(self, main: MainConversation, cookie: bytes) -> None:
-        """Message 1 again with the responder cookie that a peer under a flood asks for ([MS-IKEE] 3.2.5)."""
+        """Message 1 again with the responder cookie that a peer under a flood asks for ([MS-IKEE] 2.2.6)."""
         if main.exchange.state is not State.SA_SENT or len(cookie) != wire.COOKIE_LENGTH:
             raise MalformedMessage(Notify.INVALID_COOKIE, "a cookie that nobody needs")
         if main.cookies_asked >= MAX_COOKIES:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -103,6 +104,7 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
             computer.policy,
             profile=computer.profile,
             high_encryption=computer.high_encryption,
+            certificates=computer.certificates,
             audit=computer.audit,
             registry=computer.registry,
             hold_packets=computer.hold_packets,
@@ -170,7 +172,7 @@ def _without_keys(value: object) -> object:
         return {key: "***" if key == "preshared_key" else _without_keys(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_keys(item) for item in value]
-    return value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _notes(data: Mapping[str, Any], plan: Scenario) -> Iterator[str]:

@@ -4,6 +4,7 @@ Every error names file, key and what is accepted.
 
 name = "First link"
 seed = 2000
+epoch = 2026-11-23T12:00:00Z        # the date of second 0, for certificates
 traffic = "office.pcap"             # or a table, see Traffic
 
 [computers.ALICE]
@@ -11,6 +12,7 @@ address = "10.0.0.1"
 policy = "Lab"                      # name of a policy below
 profile = "windows-2000"            # or "windows-2000-update": NAT-T; "modern": algorithms of today as well
 high_encryption = true              # false: export strength, DES at most
+certificates = "alice"              # a folder with own, roots, intermediates, crls; needs epoch
 audit = { logon_events = ["success", "failure"] }
 registry = { CacheSize = 128 }
 
@@ -27,11 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from pathlib import Path
 from typing import TypeVar
 
 from ipsec_core.computer.audit import AuditPolicy
+from ipsec_core.computer.certificates import MachineStore
 from ipsec_core.computer.credentials import Credentials
 from ipsec_core.computer.negotiation import PolicyView
 from ipsec_core.computer.profiles import PROFILES, profile_of
@@ -44,10 +48,17 @@ from ipsec_core.policy.toml import policy_from_table, read_toml
 from ipsec_core.sim.units import parse_duration, parse_rate
 from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
 
-T = TypeVar("T", str, int, dict[str, object], list[object])
+T = TypeVar("T", str, int, dict[str, object], list[object], datetime)
+_NO_DATE = datetime.max.replace(tzinfo=UTC)
 
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")  # RFC 1122 3.2.1.3
-_TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
+_TYPES = {
+    str: "text",
+    int: "a whole number",
+    dict: "a table",
+    list: "a list",
+    datetime: "a date and time with its zone",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,7 @@ class ComputerScenario:
     registry: dict[str, object]
     hold_packets: int
     high_encryption: bool
+    certificates: MachineStore | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +200,10 @@ def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = N
         raise ScenarioError(
             f"{path}: computers: {len(machines.values)} tables; accepted: two, such as [computers.ALICE]"
         )
-    computers = tuple(_computer(machines, key, policies) for key in list(machines.values))
+    epoch = top.take("epoch", datetime, _NO_DATE)
+    if epoch.tzinfo is None:
+        raise ScenarioError(f"{top.at('epoch')}: {epoch} is not {_TYPES[datetime]}, such as 2026-11-23T12:00:00Z")
+    computers = tuple(_computer(machines, key, policies, path.parent, epoch) for key in list(machines.values))
     if computers[0].address == computers[1].address:
         raise ScenarioError(f"{path}: computers: both have the address {computers[0].address}")
     names = tuple(computer.name for computer in computers)
@@ -221,7 +236,9 @@ def _address(text: str, where: str) -> IPv4Address:
         raise ScenarioError(f"{where}: {text!r} is not an address; accepted: IPv4, such as 10.0.0.1") from None
 
 
-def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> ComputerScenario:
+def _computer(
+    machines: _Table, name: str, policies: dict[str, Policy], folder: Path, epoch: datetime
+) -> ComputerScenario:
     if not name or not name.isprintable() or "/" in name or name.startswith(".") or name in _TAKEN:
         raise ScenarioError(
             f"{machines.at(repr(name))}: not a computer name; accepted: printable, without /, "
@@ -245,13 +262,32 @@ def _computer(machines: _Table, name: str, policies: dict[str, Policy]) -> Compu
     strong = table.flag("high_encryption", True)
     if not strong and profile.every_algorithm:
         raise ScenarioError(f"{table.at('high_encryption')}: false is not of the profile {profile.name}")
+    store = table.take("certificates", str, "")
+    certificates = _certificates(table.at("certificates"), folder / store, epoch) if store else None
     if policy is not None:
         try:
-            PolicyView(policy, compile_policy(policy, [address]), profile, Credentials(), high_encryption=strong)
+            PolicyView(
+                policy,
+                compile_policy(policy, [address]),
+                profile,
+                Credentials(certificates),
+                high_encryption=strong,
+            )
         except PolicyError as error:
             raise ScenarioError(f"{table.at('policy')}: {error}") from None
     table.end()
-    return ComputerScenario(name, address, policy, profile.name, audit, registry, hold, strong)
+    return ComputerScenario(name, address, policy, profile.name, audit, registry, hold, strong, certificates)
+
+
+def _certificates(where: str, store: Path, epoch: datetime) -> MachineStore:
+    if epoch == _NO_DATE:
+        raise ScenarioError(f"{where}: the scenario has no epoch; accepted: beside an epoch at which they are valid")
+    if not all((store / name).is_dir() for name in ("own", "roots")):
+        raise ScenarioError(f"{where}: {store}; accepted: a folder with the folders own and roots")
+    try:
+        return MachineStore.load_folder(store, epoch=epoch)
+    except PolicyError as error:
+        raise ScenarioError(f"{where}: {error}") from None
 
 
 def _check_registry(values: dict[str, object], where: str) -> None:

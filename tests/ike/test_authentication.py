@@ -418,6 +418,13 @@ def test_as_many_round_trips_as_the_mechanism_wants(kit: Any, legs: int, message
     assert initiator._authentication.covered(by_us=True) == responder._authentication.covered(by_us=False) == own
 
 
+def test_a_mechanism_that_never_ends(kit: Any) -> None:
+    initiator, responder = pair(kit, policies(kit, KERBEROS, legs=99))
+    with pytest.raises(Refused) as caught:
+        run(initiator, responder)
+    assert caught.value.reason is FailureReason.KERBEROS
+
+
 def test_names_go_both_ways_in_kerberos_transforms_only(kit: Any) -> None:
     ours = policies(kit, KERBEROS, RSA, KERBEROS, PSK)
     initiator, responder = pair(kit, ours)

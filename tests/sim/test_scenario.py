@@ -12,8 +12,8 @@ from ipsec_core.errors import IpsecError, ScenarioError
 from ipsec_core.policy.model import Confidentiality
 from ipsec_core.sim.scenario import load_scenario
 
-TOP = "name, seed, reaction, policies, computers, link, traffic"
-COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets, high_encryption"
+TOP = "name, seed, reaction, policies, computers, epoch, link, traffic"
+COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets, high_encryption, certificates"
 TRAFFIC_KEYS = "file, hosts, place, repeat, pause, pace"
 CATEGORIES = (
     "account_logon, account_management, directory_service_access, logon_events, "
