@@ -24,6 +24,9 @@ Log = Literal["Security", "System", "Application"]
 EventType = Literal["Information", "Warning", "Error", "Success Audit", "Failure Audit"]
 Strings = tuple[str, ...]
 
+MAXIMUM_EVENTS = 20_000
+"""So many a computer keeps, the newest: a log of Windows 2000 has a maximum size, too, and loses its oldest."""
+
 EVENT_ALIASES = {4268: 4283}
 """Event numbers of KB 257225 that the shipped system logs under another one."""
 
@@ -178,7 +181,7 @@ class EventLog:
             strings,
             message.render(strings),
         )
-        self._connection.execute(
+        added = self._connection.execute(
             f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 event.time,
@@ -193,6 +196,8 @@ class EventLog:
                 event.text,
             ),
         )
+        last = added.lastrowid or 0
+        self._connection.execute("DELETE FROM events WHERE number <= ?", (last - MAXIMUM_EVENTS,))
         return event
 
     def events(

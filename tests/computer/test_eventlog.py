@@ -192,3 +192,11 @@ def test_every_message_renders_and_wrong_strings_are_refused(key: tuple[str, int
     if message.labels:
         with pytest.raises(ValueError, match="strings for"):
             message.render(())
+
+
+def test_the_oldest_give_way(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventlog, "MAXIMUM_EVENTS", 5)
+    log = eventlog.EventLog(connection, "ALICE")
+    for number in range(12):
+        log.report(float(number), "PolicyAgent", 279, ("In effect.",))
+    assert [event.time for event in log.events()] == [7.0, 8.0, 9.0, 10.0, 11.0]
