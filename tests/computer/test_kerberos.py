@@ -18,6 +18,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("name", ["host/alice@EXAMPLE.COM", "", "\ud800"])
 def test_without_a_key(tmp_path: Path, name: str) -> None:
     pytest.importorskip("gssapi")
