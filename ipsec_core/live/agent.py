@@ -123,8 +123,6 @@ class Agent:
         raw = [keep.enter_context(devices.open_raw(settings.listen, protocol)) for protocol in devices.RAW_PROTOCOLS]
         self._icmp = keep.enter_context(devices.open_icmp(settings.listen))
         link = network.link_of(settings.listen)
-        tun = devices.open_tun(settings.tun)
-        keep.callback(os.close, tun)
         state = keep.enter_context(open_state(settings.state, settings.name, self._say if settings.trace else None))
         self.computer = Computer(
             state.name,
@@ -142,6 +140,8 @@ class Agent:
         )
         self.computer.start(self._clock())
         self._paths = Paths(self.computer.driver, settings.listen, link.mtu)
+        tun = devices.open_tun(settings.tun)
+        keep.callback(os.close, tun)
         self._network = network.Network(settings.tun, link)
         keep.callback(self._network.down)
         self._network.up(self._mtu(), self._routes())
