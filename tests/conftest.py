@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-# The sanitizers watch C: what is Python alone they only slow down. Of IKE, test_groups is about a module in C.
+# The sanitizers watch C: what is Python alone they only slow down, and so do the tools and the labs as a whole, whose C
+# the other tests run as well. Of IKE, test_groups is about a module in C.
 if os.environ.get("IPSEC_CORE_SANITIZE") == "1":
-    collect_ignore_glob = ["policy/test_*.py", "ike/test_[!g]*.py", "fuzz/test_*.py"]
+    collect_ignore_glob = [
+        "policy/test_*.py",
+        "ike/test_[!g]*.py",
+        "fuzz/test_*.py",
+        "tools/test_*.py",
+        "e2e/test_*.py",
+        "labs/test_*.py",
+    ]
 
 
 def find_captures() -> Path | None:
