@@ -27,7 +27,7 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 
 from ipsec_core.computer.certificate_files import read_certificates, read_crl, read_identity
 from ipsec_core.errors import PolicyError
-from ipsec_core.ike.credentials import Certificates, CredentialRefused, PeerIdentity
+from ipsec_core.ike.credentials import Certificates, Claim, CredentialRefused, PeerIdentity
 from ipsec_core.ike.failures import FailureReason
 from ipsec_core.ike.iana import AuthMethod, IdType
 
@@ -107,7 +107,9 @@ class MachineStore:
     def load_folder(
         cls, folder: Path, *, epoch: datetime, password: bytes | None = None, crl_level: int = 0
     ) -> MachineStore:
-        """From FOLDER/own, FOLDER/roots, FOLDER/intermediates and FOLDER/crls, each of which may be missing."""
+        """From FOLDER/own and FOLDER/roots, and from FOLDER/intermediates and FOLDER/crls if they are there."""
+        if not all((folder / name).is_dir() for name in ("own", "roots")):
+            raise PolicyError(f"{folder}; accepted: a folder with the folders own and roots")
 
         def files(name: str) -> list[Path]:
             return sorted(path for path in (folder / name).glob("*") if path.is_file() and path.suffix != ".key")
@@ -181,25 +183,17 @@ class _MachineCertificates:
     def sign(self, digest: bytes) -> bytes:
         return self._key.sign(digest, PKCS1v15(), NoDigestInfo())
 
-    def verify(
-        self,
-        now: float,
-        identity: tuple[int, bytes],
-        chain: Sequence[bytes],
-        crls: Sequence[bytes],
-        digest: bytes,
-        signature: bytes,
-    ) -> PeerIdentity:
-        leaf, *others = _parse(chain)
+    def verify(self, now: float, claim: Claim) -> PeerIdentity:
+        leaf, *others = _parse(claim.chain)
         peer = PeerIdentity(AuthMethod.RSA_SIGNATURES, leaf.subject.rfc4514_string(), leaf.issuer.rfc4514_string())
         time = self._store.epoch + timedelta(seconds=now)
         try:
             path = self._verified_path(leaf, others, time)
             peer = replace(peer, root=path[-1].subject.rfc4514_string())
             key = _usable_key(leaf)
-            _check_identity(leaf, *identity)
-            self._check_revocation(path, crls, time)
-            if not compare_digest(key.recover_data_from_signature(signature, PKCS1v15(), None), digest):
+            _check_identity(leaf, *claim.identity)
+            self._check_revocation(path, claim.crls, time)
+            if not compare_digest(key.recover_data_from_signature(claim.signature, PKCS1v15(), None), claim.digest):
                 raise InvalidSignature
         except CredentialRefused as error:
             error.identity = peer

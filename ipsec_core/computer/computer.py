@@ -335,13 +335,16 @@ class Computer:
 
         So it is with a peer whose first packet comes at once behind its last message of Quick Mode.
         """
+        remote = str(acquire.peer)
+        pairs = (pair.outbound for pair in self._pairs.values() if pair.event.remote == remote)
         return any(
             sa.direction == "out"
             and sa.filter == acquire.filter
             and not sa.expired
             and (sa.inner_source is None or acquire.source in sa.inner_source)
             and (sa.inner_destination is None or acquire.destination in sa.inner_destination)
-            for sa in self.driver.sas()
+            for handles in (*pairs, self._soft.with_peer(remote))
+            for sa in map(self.driver.sa_info, handles)
         )
 
     def _rekey(self, now: float, pair: Pair) -> None:
@@ -422,8 +425,9 @@ class Computer:
             self._give_up(event.selectors, event.answers)
             self._engine.delete_child(now, event.inbound_spi)
             return
-        self._retire_before(event)
         previous = self._pairs.get(event.previous or 0)
+        if previous is not None:
+            self._retire(previous, event.time)
         later = event.initiator and previous is not None and not previous.runs_out(self.driver)
         self._pairs[event.inbound_spi] = install(self.driver, event, answered, self._idle_seconds)
         self._switches[event.inbound_spi] = event.time + SWITCH_SECONDS if later else event.time
@@ -439,16 +443,16 @@ class Computer:
             if spi in self._pairs:
                 switch(self.driver, self._pairs[spi], self._idle_seconds)
 
-    def _retire_before(self, event: QuickModeEstablished) -> None:
-        """What the pair replaces, and what is older still.
+    def _retire(self, previous: Pair, now: float) -> None:
+        """What another pair replaces, and what is older still.
 
         Not what the other end began at the same time: both pairs carry traffic, and each may be an end's choice.
         """
-        previous = self._pairs.get(event.previous or 0)
+        last = previous.event
         for old in self._pairs.values():
-            same = old.event.selectors == event.selectors and old.event.remote == event.remote
-            if previous and same and old.event.time <= previous.event.time and not old.replaced:
-                old.retire(self.driver, event.time)
+            same = old.event.selectors == last.selectors and old.event.remote == last.remote
+            if same and old.event.time <= last.time and not old.replaced:
+                old.retire(self.driver, now)
 
     def _follow(self, now: float, event: PathChanged) -> None:
         """A NAT has moved the peer. In transport mode another address is another host to the selectors: begin anew."""

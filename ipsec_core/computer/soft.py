@@ -35,6 +35,10 @@ class SoftAssociations:
         """When each SA was made, by its handle."""
         return {handle: soft.event.time for soft in self._all for handle in soft.handles}
 
+    def with_peer(self, remote: str) -> tuple[int, ...]:
+        """The handles of those with a peer."""
+        return tuple(handle for soft in self._all if soft.event.remote == remote for handle in soft.handles)
+
     def install(self, event: SoftAssociation, view: PolicyView, idle_seconds: float) -> None:
         """Clear text for the traffic of all acquires that the event answers."""
         references = [("out", number, event.selectors) for number in event.answers if number in view.filters]

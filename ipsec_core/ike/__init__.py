@@ -1,7 +1,7 @@
 """Sans-IO ISAKMP/Oakley (IKEv1, RFC 2407-2409) as Windows 2000 does it: Main Mode, Quick Mode, Informational."""
 
 from ipsec_core.ike.conversations import MainModeRecord
-from ipsec_core.ike.credentials import Certificates, CredentialRefused, GssContext, Kerberos, PeerIdentity
+from ipsec_core.ike.credentials import Certificates, Claim, CredentialRefused, GssContext, Kerberos, PeerIdentity
 from ipsec_core.ike.engine import IkeEngine
 from ipsec_core.ike.events import (
     Acquire,
@@ -44,6 +44,7 @@ __all__ = [
     "Certificates",
     "ChildDeleted",
     "ChildSa",
+    "Claim",
     "CredentialRefused",
     "Datagram",
     "Encapsulation",

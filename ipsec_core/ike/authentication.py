@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hmac import compare_digest
 
 from ipsec_core.ike import keys, wire
-from ipsec_core.ike.credentials import Certificates, CredentialRefused, GssContext, Kerberos, PeerIdentity
+from ipsec_core.ike.credentials import Certificates, Claim, CredentialRefused, GssContext, Kerberos, PeerIdentity
 from ipsec_core.ike.events import MainModePolicy
 from ipsec_core.ike.failures import FailureReason, MalformedMessage, Unverified
 from ipsec_core.ike.iana import AuthMethod, CertificateEncoding, Hash, IdType, MainModeAttribute, Notify
@@ -122,7 +122,7 @@ class RsaSignatures(Authentication):
             [payload.data for payload in received if payload.encoding == encoding]
             for encoding in (CertificateEncoding.X509_SIGNATURE, CertificateEncoding.CRL)
         )
-        return self._certificates.verify(now, (identity.kind, identity.data), chain, crls, proof, signature.data)
+        return self._certificates.verify(now, Claim((identity.kind, identity.data), chain, crls, proof, signature.data))
 
 
 class KerberosTokens(Authentication):

@@ -27,6 +27,20 @@ class PeerIdentity:
     root: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a peer offers as proof (RFC 2409 section 5.1).
+
+    Its ID payload (type, data), its certificates and CRLs (DER, own certificate first), our HASH and its signature.
+    """
+
+    identity: tuple[int, bytes]
+    chain: Sequence[bytes]
+    crls: Sequence[bytes]
+    digest: bytes
+    signature: bytes
+
+
 class CredentialRefused(Exception):
     """A certificate or a token that is not good enough, with the reason for the event log."""
 
@@ -52,19 +66,8 @@ class Certificates(Protocol):
     def sign(self, digest: bytes) -> bytes:
         """PKCS #1 v1.5 over HASH_I or HASH_R itself, without an algorithm identifier (RFC 2409 section 5.1)."""
 
-    def verify(
-        self,
-        now: float,
-        identity: tuple[int, bytes],
-        chain: Sequence[bytes],
-        crls: Sequence[bytes],
-        digest: bytes,
-        signature: bytes,
-    ) -> PeerIdentity:
-        """Check the peer's ID payload (type, data), its certificates and CRLs (DER, own first) and its signature.
-
-        CredentialRefused says what is wrong.
-        """
+    def verify(self, now: float, claim: Claim) -> PeerIdentity:
+        """Who the peer has proved to be; CredentialRefused says what is wrong."""
 
 
 class GssContext(Protocol):

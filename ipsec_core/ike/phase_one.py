@@ -166,10 +166,8 @@ class MainModes:
             answer = exchange.receive(header, data, now=now, local_port=origin.local_port, remote_port=origin.port)
         except Refused as refusal:
             self._notify_clear(header, cookie, len(data), origin, refusal.notify)
-            if proven or self._allowance.take(now):
+            if proven or self._allowed(now):
                 self._out.main_mode_failed(now, remote, None, refusal.reason, FailurePoint.ME, refusal.details)
-            else:
-                self._out.counters["Failures not reported"] += 1
             return
         assert answer is not None
         main = MainConversation(remote, exchange=exchange, path=origin, created=now, heard=True, last_received=data)
@@ -177,6 +175,12 @@ class MainModes:
         self._admit(now, main, self._proven if proven else self._unproven)
         alone = not self._unproven.busy and self._unproven.of(remote) <= 1
         self._out.send_new(now, main, answer, retransmit=proven or (alone and self._out.options.retransmit_first_reply))
+
+    def _allowed(self, now: float) -> bool:
+        """Whether a failure that anybody can cause may become an event."""
+        allowed = self._allowance.take(now)
+        self._out.counters["Failures not reported"] += not allowed
+        return allowed
 
     def dubious(self, main: MainConversation) -> bool:
         """Whether nobody may be there to read another copy of message 2: many others are half-open, too."""
@@ -329,17 +333,16 @@ class MainModes:
         """An initiator that refuses our message 6 seals its notify with the keys of a Main Mode that is not over."""
         payloads = main.exchange.open_notify(header, data)
         self._out.proved(now, main, header.message_id)
-        errors = [item for item in wire.every(payloads, wire.Notification) if item.notify < FIRST_STATUS_NOTIFY]
-        if errors:
-            reason = reason_of_notify(errors[0].notify)
+        reason = _error(payloads)
+        if reason is not None:
             self._out.counters["Authentication failures"] += reason in AUTHENTICATION_FAILURES
             self._out.main_mode_failed(now, main.remote, None, reason, FailurePoint.PEER, peer=_claimed(main, reason))
             self.end(now, main, FailurePoint.PEER)
 
     def _refused_by_peer(self, now: float, main: MainConversation, payloads: tuple[wire.Payload, ...]) -> None:
-        errors = [item for item in wire.every(payloads, wire.Notification) if item.notify < FIRST_STATUS_NOTIFY]
-        if errors:
-            self.failed(now, main, reason_of_notify(errors[0].notify), FailurePoint.PEER)
+        reason = _error(payloads)
+        if reason is not None:
+            self.failed(now, main, reason, FailurePoint.PEER)
 
     def _begin_with_cookie(self, main: MainConversation, cookie: bytes) -> None:
         """Message 1 again with the responder cookie that a peer under a flood asks for ([MS-IKEE] 2.2.6)."""
@@ -423,8 +426,7 @@ class MainModes:
         details: ProposalMismatch | None = None,
     ) -> None:
         """End a Main Mode without success, and answer what waited for it, unless there is another way."""
-        if main in self._unproven and not self._allowance.take(now):
-            self._out.counters["Failures not reported"] += 1
+        if main in self._unproven and not self._allowed(now):
             self._remove(main)
             return
         self._remove(main)
@@ -477,6 +479,12 @@ class MainModes:
                 )
         if not self._acquires.waiting(remote):
             self._remove(main)
+
+
+def _error(payloads: tuple[wire.Payload, ...]) -> FailureReason | None:
+    """What the first error among notifies says."""
+    errors = (item.notify for item in wire.every(payloads, wire.Notification) if item.notify < FIRST_STATUS_NOTIFY)
+    return next(map(reason_of_notify, errors), None)
 
 
 def _claimed(main: MainConversation, reason: FailureReason) -> PeerIdentity | None:

@@ -23,7 +23,6 @@ from ipsec_core.computer.certificates import MachineStore
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.kerberos import MachineKerberos
 from ipsec_core.computer.profiles import MODERN, profile_of
-from ipsec_core.computer.state import State
 from ipsec_core.driver import UpcallKind
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.ike import IkeOptions
@@ -117,6 +116,8 @@ class Agent:
     def _open(self) -> None:
         settings, keep = self.settings, self._resources
         self._policy = load_policy(settings.policy)
+        folder = settings.certificates
+        certificates = None if folder is None else MachineStore.load_folder(folder, epoch=_EPOCH)
         self._ike = {}
         for port in (devices.IKE_PORT, devices.NAT_T_PORT):
             self._ike[port] = keep.enter_context(devices.open_udp(settings.listen, port))
@@ -131,7 +132,7 @@ class Agent:
             seed=os.urandom(32),
             profile=settings.profile,
             options=self._options,
-            certificates=self._certificates(state),
+            certificates=certificates,
             kerberos=MachineKerberos(*settings.kerberos) if settings.kerberos else None,
             audit=_AUDIT,
             registry={"EnableLogging": 1} if settings.trace else None,
@@ -159,10 +160,6 @@ class Agent:
             mtu=link.mtu,
         )
         keep.callback(self._selector.close)
-
-    def _certificates(self, state: State) -> MachineStore | None:
-        folder, level = self.settings.certificates, state.registry.known_number("StrongCrlCheck")
-        return None if folder is None else MachineStore.load_folder(folder, epoch=_EPOCH, crl_level=level)
 
     def _mtu(self) -> int:
         return clear_mtu(self._policy, self._network.link.mtu, udp=bool(self._options.nat_traversal))

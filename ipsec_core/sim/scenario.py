@@ -282,8 +282,6 @@ def _computer(
 def _certificates(where: str, store: Path, epoch: datetime) -> MachineStore:
     if epoch == _NO_DATE:
         raise ScenarioError(f"{where}: the scenario has no epoch; accepted: beside an epoch at which they are valid")
-    if not all((store / name).is_dir() for name in ("own", "roots")):
-        raise ScenarioError(f"{where}: {store}; accepted: a folder with the folders own and roots")
     try:
         return MachineStore.load_folder(store, epoch=epoch)
     except PolicyError as error:

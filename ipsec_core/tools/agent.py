@@ -24,13 +24,6 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
     return address
 
 
-def _certificates(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and not all((value / name).is_dir() for name in ("own", "roots")):
-        accepted = "a folder with the folders own and roots"
-        raise click.BadParameter(f"{value}; accepted: {accepted}", context, parameter)
-    return value
-
-
 def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -60,7 +53,6 @@ def _write_keys(directory: Path, computer: Computer) -> None:
     "--certificates",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    callback=_certificates,
     help="Certificates: FOLDER/own, roots, intermediates, crls.",
 )
 @click.option("--kerberos", metavar="PRINCIPAL", help="The computer's Kerberos account.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -26,7 +27,7 @@ from scapy.utils import PcapReader
 
 from ipsec_core.computer.certificates import MachineCertificate, MachineStore
 from ipsec_core.errors import PolicyError
-from ipsec_core.ike import Certificates, CredentialRefused, FailureReason, PeerIdentity
+from ipsec_core.ike import Certificates, Claim, CredentialRefused, FailureReason, PeerIdentity
 from ipsec_core.ike.iana import AuthMethod, Encryption, IdType, PayloadType
 from ipsec_core.ike.keys import PhaseOneCipher
 from ipsec_core.ike.wire import HEADER_LENGTH
@@ -133,7 +134,7 @@ def verify(
     now: float = 0.0,
 ) -> PeerIdentity:
     identity = identity or (IdType.DER_ASN1_DN, leaf.subject.public_bytes())
-    return (checker or alice()).verify(now, identity, der(leaf, *others), crls, HASH, signed or signature())
+    return (checker or alice()).verify(now, Claim(identity, der(leaf, *others), crls, HASH, signed or signature()))
 
 
 def refused(reason: FailureReason, *arguments: object, **rest: object) -> CredentialRefused:
@@ -151,7 +152,7 @@ def test_two_computers_believe_each_other() -> None:
     bob = MachineStore(epoch=EPOCH, own=[MachineCertificate(BOB, key_of("bob"))], roots=[ROOT]).for_root("root")
     for one, other, name in ((alice(), bob, "alice"), (bob, alice(), "bob")):
         chain = one.chain(other.requests())
-        peer = other.verify(0.0, (IdType.DER_ASN1_DN, one.subject), chain, (), HASH, one.sign(HASH))
+        peer = other.verify(0.0, Claim((IdType.DER_ASN1_DN, one.subject), chain, (), HASH, one.sign(HASH)))
         root = r"CN=root,O=Lab\, Ltd,C=XX"
         assert peer == PeerIdentity(AuthMethod.RSA_SIGNATURES, rf"CN={name},O=Lab\, Ltd,C=XX", root, root)
 
@@ -294,7 +295,7 @@ def test_no_certificate_or_rubbish_is_refused() -> None:
         ([b"rubbish"], FailureReason.CERTIFICATE_PAYLOAD),
     ):
         with pytest.raises(CredentialRefused) as caught:
-            alice().verify(0.0, DN, chain, (), HASH, signature())
+            alice().verify(0.0, Claim(DN, chain, (), HASH, signature()))
         assert caught.value.reason is reason
 
 
@@ -308,7 +309,7 @@ def test_damaged_certificates_are_refused_and_nothing_else() -> None:
             data[random.randrange(len(data))] = random.randrange(256)
         if bytes(data) != good:
             with pytest.raises(CredentialRefused):
-                checker.verify(0.0, DN, [bytes(data)], [bytes(data)], HASH, signed)
+                checker.verify(0.0, Claim(DN, [bytes(data)], [bytes(data)], HASH, signed))
 
 
 # Revocation lists
@@ -548,14 +549,14 @@ def test_strongswan(captures: Path, side: int) -> None:
     identity, signed = payloads[PayloadType.IDENTIFICATION][0], payloads[PayloadType.SIGNATURE][0]
     chain = [body[1:] for body in payloads[PayloadType.CERTIFICATE]]
     digest = bytes.fromhex(log["HASH_I" if side == 0 else "HASH_R"])
-    arguments = (identity[0], identity[4:]), chain, ()
-    peer = checker.verify(DAY, *arguments, digest, signed)
+    claim = Claim((identity[0], identity[4:]), chain, (), digest, signed)
+    peer = checker.verify(DAY, claim)
     assert peer.name == f"CN=peer-{'ab'[side]},O=ipsec_core lab,C=XX"
     with pytest.raises(CredentialRefused) as caught:
-        checker.verify(DAY, *arguments, digest[::-1], signed)
+        checker.verify(DAY, replace(claim, digest=digest[::-1]))
     assert caught.value.reason is FailureReason.INVALID_SIGNATURE
     with pytest.raises(CredentialRefused) as caught:
-        checker.verify(-DAY, *arguments, digest, signed)
+        checker.verify(-DAY, claim)
     assert caught.value.reason is FailureReason.PEER_CERTIFICATE
 
 

@@ -11,7 +11,7 @@ from computer_kit import A, B, Pair, policy
 
 from ipsec_core.computer.computer import Computer
 from ipsec_core.errors import PolicyError
-from ipsec_core.ike import AuthMethod, Certificates, CredentialRefused, FailureReason, PeerIdentity
+from ipsec_core.ike import AuthMethod, Certificates, Claim, CredentialRefused, FailureReason, PeerIdentity
 
 ROOT = {"certificate": "CN=Root"}
 KEY = {"preshared_key": "lab"}
@@ -46,19 +46,11 @@ class Papers:
     def sign(self, digest: bytes) -> bytes:
         return b"forged" if self.forged else digest
 
-    def verify(
-        self,
-        now: float,
-        identity: tuple[int, bytes],
-        chain: Sequence[bytes],
-        crls: Sequence[bytes],
-        digest: bytes,
-        signature: bytes,
-    ) -> PeerIdentity:
-        who = PeerIdentity(AuthMethod.RSA_SIGNATURES, chain[0].decode(), "CN=Issuer", "CN=Root")
-        if b"Mallory" in chain[0]:
+    def verify(self, now: float, claim: Claim) -> PeerIdentity:
+        who = PeerIdentity(AuthMethod.RSA_SIGNATURES, claim.chain[0].decode(), "CN=Issuer", "CN=Root")
+        if b"Mallory" in claim.chain[0]:
             raise CredentialRefused(FailureReason.PEER_CERTIFICATE, "not trusted", who)
-        if signature != digest:
+        if claim.signature != claim.digest:
             raise CredentialRefused(FailureReason.INVALID_SIGNATURE, "wrong signature", who)
         return who
 

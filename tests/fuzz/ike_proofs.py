@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha1
 
-from ipsec_core.ike import CredentialRefused, FailureReason, PeerIdentity
+from ipsec_core.ike import Claim, CredentialRefused, FailureReason, PeerIdentity
 from ipsec_core.ike.iana import AuthMethod
 
 SUBJECT, ROOT = b"subject of ", b"the root"
@@ -40,19 +40,11 @@ class Papers:
     def sign(self, digest: bytes) -> bytes:
         return signature(digest)
 
-    def verify(
-        self,
-        now: float,
-        identity: tuple[int, bytes],
-        chain: Sequence[bytes],
-        crls: Sequence[bytes],
-        digest: bytes,
-        given: bytes,
-    ) -> PeerIdentity:
+    def verify(self, now: float, claim: Claim) -> PeerIdentity:
         peer = PeerIdentity(AuthMethod.RSA_SIGNATURES, "peer")
-        if not chain or chain[0] != certificate(identity[1]):
+        if not claim.chain or claim.chain[0] != certificate(claim.identity[1]):
             raise CredentialRefused(FailureReason.PEER_CERTIFICATE, "no certificate", peer)
-        if given != signature(digest):
+        if claim.signature != signature(claim.digest):
             raise CredentialRefused(FailureReason.INVALID_SIGNATURE, "no signature", peer)
         return peer
 

@@ -28,7 +28,7 @@ from ipsec_core.ike import (
     keys,
     wire,
 )
-from ipsec_core.ike.credentials import CredentialRefused
+from ipsec_core.ike.credentials import Claim, CredentialRefused
 from ipsec_core.ike.events import AuthMethod
 from ipsec_core.ike.failures import FailurePoint, FailureReason, MalformedMessage, Refused, Unverified
 from ipsec_core.ike.iana import CertificateEncoding, ExchangeType, Flags, IdType, MainModeAttribute, Notify, Protocol
@@ -78,25 +78,18 @@ class Papers:
         signature = rsa_key(self.name).sign(digest, padding.PKCS1v15(), NoDigestInfo())
         return bytes(len(signature)) if self.forge else signature
 
-    def verify(
-        self,
-        now: float,
-        identity: tuple[int, bytes],
-        chain: Sequence[bytes],
-        crls: Sequence[bytes],
-        digest: bytes,
-        signature: bytes,
-    ) -> PeerIdentity:
-        self.seen.append((chain, crls))
-        name, root, *_ = (*(chain[0] if chain else b"").split(b"|", 2), b"", b"")
-        claim = PeerIdentity(RSA, repr(name), repr(root))
-        if not chain or root.decode(errors="replace") not in self.trusted or identity != (IdType.DER_ASN1_DN, name):
-            raise CredentialRefused(FailureReason.PEER_CERTIFICATE, "nobody we trust", claim)
+    def verify(self, now: float, claim: Claim) -> PeerIdentity:
+        self.seen.append((claim.chain, claim.crls))
+        name, root, *_ = (*(claim.chain[0] if claim.chain else b"").split(b"|", 2), b"", b"")
+        who = PeerIdentity(RSA, repr(name), repr(root))
+        trusted = claim.chain and root.decode(errors="replace") in self.trusted
+        if not trusted or claim.identity != (IdType.DER_ASN1_DN, name):
+            raise CredentialRefused(FailureReason.PEER_CERTIFICATE, "nobody we trust", who)
         try:
             key = rsa_key(name.decode()).public_key()
-            key.verify(signature, digest, padding.PKCS1v15(), NoDigestInfo())
+            key.verify(claim.signature, claim.digest, padding.PKCS1v15(), NoDigestInfo())
         except (InvalidSignature, ValueError):
-            raise CredentialRefused(FailureReason.INVALID_SIGNATURE, "signature", claim) from None
+            raise CredentialRefused(FailureReason.INVALID_SIGNATURE, "signature", who) from None
         return PeerIdentity(RSA, name.decode(), root.decode(), root.decode())
 
 

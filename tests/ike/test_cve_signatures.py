@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ipsec_core.computer.certificates import MachineCertificate, MachineStore
-from ipsec_core.ike import Certificates, CredentialRefused, FailureReason, PeerIdentity
+from ipsec_core.ike import Certificates, Claim, CredentialRefused, FailureReason, PeerIdentity
 from ipsec_core.ike.iana import IdType
 
 EPOCH = datetime(2001, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ class Signer:
         certificate = x509.load_der_x509_certificate(self.certificate)
         identity = (int(IdType.DER_ASN1_DN), certificate.subject.public_bytes())
         chain = [self.certificate] if chain is None else chain
-        return self.verifier.verify(3600.0, identity, chain, (), HASH, signature)
+        return self.verifier.verify(3600.0, Claim(identity, chain, (), HASH, signature))
 
 
 def name(text: str) -> x509.Name:

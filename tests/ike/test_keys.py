@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import UDP
-from scapy.utils import PcapReader
+from udp_captures import ike_messages
 
 from ipsec_core.ike import keys, protected, wire
 from ipsec_core.ike.failures import Unverified
@@ -232,22 +231,6 @@ def test_keymat_of_strongswan(captures: Path, name: str) -> None:
     assert vector["children"][0]["pfs"] or "pfs" not in name
 
 
-def udp_messages(path: Path) -> list[bytes]:
-    with PcapReader(str(path)) as packets:
-        messages = []
-        for packet in packets:
-            udp = packet.getlayer(UDP)
-            if udp is None or not {udp.sport, udp.dport} & {500, 4500}:
-                continue
-            data = bytes(udp.payload)
-            if 4500 in (udp.sport, udp.dport):
-                if data[:4] != bytes(4):
-                    continue
-                data = data[4:]
-            messages.append(data)
-    return messages
-
-
 @pytest.mark.parametrize("name", [name for name in VECTORS if "rsa" not in name])
 def test_strongswan_conversation_decrypts_and_verifies(captures: Path, name: str) -> None:
     """Main Mode 5 and 6, all of Quick Mode and the deletes, with the HASH of each and the logged IV after each."""
@@ -259,7 +242,7 @@ def test_strongswan_conversation_decrypts_and_verifies(captures: Path, name: str
     quick: dict[int, tuple[bytes, list[bytes]]] = {}
     done: set[bytes] = set()
     sa_body = b""
-    for data in udp_messages(path):
+    for data in ike_messages(path):
         header = wire.parse_header(data)
         if data in done or header.initiator_cookie.hex() != vector["cky_i"]:
             continue
@@ -320,7 +303,7 @@ def test_gcm_proposal_of_strongswan_is_understood(captures: Path) -> None:
     name = "ss-aes128-sha256-2048_gcm"
     vector, _, path, _ = vector_files(captures, name)
     iv = b""
-    for data in udp_messages(path):
+    for data in ike_messages(path):
         header = wire.parse_header(data)
         if header.exchange == ExchangeType.MAIN_MODE:
             iv = data[-16:]
@@ -348,7 +331,7 @@ def test_wireshark_captures_decrypt(captures: Path, capture: str) -> None:
     table = dict(
         line.split(",") for line in (captures / "wireshark/keys/ikev1_decryption_table.shared.csv").read_text().split()
     )
-    messages = udp_messages(captures / "wireshark" / capture)
+    messages = ike_messages(captures / "wireshark" / capture)
     key = unhex(table[frames[0]["ispi"]])
     by_cookie = [data for data in messages if data[:8].hex() == frames[0]["ispi"]]
     publics: list[bytes] = []
@@ -394,7 +377,7 @@ def test_wireshark_captures_decrypt(captures: Path, capture: str) -> None:
 
 def test_preshared_key_of_the_aggressive_capture(captures: Path) -> None:
     """ikev1-bug-12620 was made with the key `123`: HASH_R in its message 2 is computed from that and clear payloads."""
-    messages = udp_messages(captures / "wireshark/ikev1-bug-12620.pcapng.gz")
+    messages = ike_messages(captures / "wireshark/ikev1-bug-12620.pcapng.gz")
     one, two = (wire.parse_clear(wire.parse_header(data), data) for data in messages[:2])
     header = wire.parse_header(messages[1])
     nonces = [wire.only(chain, wire.Nonce).data for chain in (one, two)]

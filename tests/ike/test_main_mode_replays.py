@@ -22,7 +22,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.utils import PcapReader
 
 from ipsec_core.ike import IkeOptions, MainModeOffer, MainModePolicy, NatTraversal, PeerIdentity, keys, main_mode, wire
-from ipsec_core.ike.credentials import CredentialRefused
+from ipsec_core.ike.credentials import Claim, CredentialRefused
 from ipsec_core.ike.failures import FailureReason
 from ipsec_core.ike.iana import (
     AuthMethod,
@@ -203,21 +203,13 @@ class Papers:
         self.signed.append(digest)
         return bytes(256)
 
-    def verify(
-        self,
-        now: float,
-        identity: tuple[int, bytes],
-        chain: Sequence[bytes],
-        crls: Sequence[bytes],
-        digest: bytes,
-        signature: bytes,
-    ) -> PeerIdentity:
-        assert identity == (IdType.DER_ASN1_DN, self.peer.subject.public_bytes())
-        assert list(chain) == [self.peer.public_bytes(Encoding.DER)]
+    def verify(self, now: float, claim: Claim) -> PeerIdentity:
+        assert claim.identity == (IdType.DER_ASN1_DN, self.peer.subject.public_bytes())
+        assert list(claim.chain) == [self.peer.public_bytes(Encoding.DER)]
         key = self.peer.public_key()
         assert isinstance(key, RSAPublicKey)
         try:
-            key.verify(signature, digest, PKCS1v15(), NoDigestInfo())
+            key.verify(claim.signature, claim.digest, PKCS1v15(), NoDigestInfo())
         except InvalidSignature:
             raise CredentialRefused(FailureReason.INVALID_SIGNATURE, "signature") from None
         return PeerIdentity(AuthMethod.RSA_SIGNATURES, self.peer.subject.rfc4514_string())

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import UDP
-from scapy.utils import PcapReader
+from udp_captures import ike_messages
 
 from ipsec_core.ike import (
     AhTransform,
@@ -71,22 +70,6 @@ class Log:
         return self.vector["children"][0]
 
 
-def ike_messages(path: Path) -> list[bytes]:
-    """Without repetitions and without the marker of port 4500 (RFC 3948 section 2.2)."""
-    found: dict[bytes, None] = {}
-    with PcapReader(str(path)) as packets:
-        for packet in packets:
-            udp = packet.getlayer(UDP)
-            if udp is None or not {udp.sport, udp.dport} & {500, 4500}:
-                continue
-            data = bytes(udp.payload)
-            if 4500 in (udp.sport, udp.dport):
-                data = data[4:] if data[:4] == bytes(4) else b""
-            if len(data) > wire.HEADER_LENGTH:
-                found[data] = None
-    return list(found)
-
-
 def offer_of(text: str, name: str, pfs: str) -> QuickModeOffer:
     """The proposal as charon logged it, e.g. ESP:3DES_CBC/HMAC_SHA1_96/NO_EXT_SEQ; its lifetime is that of the lab."""
     protocol, _, words = text.partition(":")
@@ -129,7 +112,7 @@ def log(request: pytest.FixtureRequest, folder: Path) -> Log:
     else:
         proposal, source, destination = "ESP:3DES_CBC/HMAC_SHA1_96", INITIATOR, RESPONDER
     main, quick = [], []
-    for data in ike_messages(folder / f"{name}.pcap"):
+    for data in dict.fromkeys(ike_messages(folder / f"{name}.pcap")):  # without repetitions
         if data[:8].hex() == vector["cky_i"]:
             header = wire.parse_header(data)
             if header.exchange == ExchangeType.MAIN_MODE and header.encrypted:
