@@ -29,6 +29,8 @@ int ipc_crypto_suite_valid(const struct ipc_crypto_suite *suite) {
     int null = suite->encryption == IPC_ENCRYPTION_NULL;
     if (suite->ah) return null && mac->icv_length;
     if (cipher->icv_length) return suite->integrity == IPC_INTEGRITY_NONE;
+    /* The high half travels in the ICV alone; a forged low half would move the window (RFC 4303 2.2.1). */
+    if (suite->esn && !mac->icv_length) return 0;
     return null || !mac->iv_length;
 }
 

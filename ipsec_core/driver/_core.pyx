@@ -493,9 +493,10 @@ cdef int _check_integrity(_c.ipc_sa_config *c, object sa, bint use) except -1:
             suite.integrity = number
             if _c.ipc_crypto_suite_valid(&suite) and (name != "none" or not bare):
                 fitting.append(name)
-        raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.protocol} {sa.encryption}; accepted: "
+        esn = " and esn" if sa.esn else ""
+        raise DriverError(f"integrity: {sa.integrity!r} does not go with {sa.protocol} {sa.encryption}{esn}; accepted: "
                           + (", ".join(fitting) or "no integrity with this encryption")
-                          + (" (or none with allow_unauthenticated)" if bare and sa.protocol == "esp" else ""))
+                          + (" (or none with allow_unauthenticated)" if bare and sa.protocol == "esp" and not esn else ""))
     if bare and use and not sa.outer:
         warnings.warn(f"SA 0x{sa.spi:08x}: ESP {sa.encryption} without integrity; anybody can forge its packets", SecurityWarning,
                       stacklevel=3)

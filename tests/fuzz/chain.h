@@ -26,7 +26,7 @@ struct chain {
     struct ipc_sa_config level[IPC_NESTED_MAX]; /* innermost first, as from the remote host to this one */
     unsigned levels;
     uint8_t family;        /* of what goes through it */
-    uint8_t authenticated; /* by one of its SAs at least */
+    uint8_t authenticated; /* by the outermost SA: what is forged there may pass for anything */
     uint8_t limited;       /* may end, or does not serve all packets */
     uint8_t unguarded;     /* no replay window anywhere */
     uint8_t corrects;      /* checksums, for a NAT */
@@ -35,7 +35,7 @@ struct chain {
 static void read_suite(struct input *in, struct ipc_sa_config *c) {
     c->encryption = (uint8_t)(take(in, 1) % IPC_ENCRYPTION_COUNT);
     c->integrity = (uint8_t)(take(in, 1) % IPC_INTEGRITY_COUNT);
-    struct ipc_crypto_suite suite = {c->encryption, c->integrity, 0, c->service == IPC_SERVICE_AH};
+    struct ipc_crypto_suite suite = {c->encryption, c->integrity, c->esn, c->service == IPC_SERVICE_AH};
     if (suite.ah) suite.encryption = c->encryption = IPC_ENCRYPTION_NULL;
     if (!ipc_crypto_suite_valid(&suite))
         c->integrity = suite.ah                                         ? IPC_INTEGRITY_HMAC_MD5_96
@@ -96,7 +96,7 @@ static void read_chain(struct input *in, struct chain *chain, uint8_t family) {
         if ((bits & 1024) && c->service == IPC_SERVICE_ESP && level + 1 == chain->levels)
             c->encapsulation_source = c->encapsulation_destination = PORT_NAT_T;
         if (c->replay_window) chain->unguarded = 0;
-        chain->authenticated |=
+        chain->authenticated =
             c->integrity != IPC_INTEGRITY_NONE || ipc_encryption_info(c->encryption)->icv_length != 0;
         /* What passes an SA between two others has no ports and is IPsec: only the innermost selects. */
         if (level == 0) c->family = chain->family;

@@ -132,20 +132,15 @@ static void check_sas(const struct run *r) {
 static int must_arrive(const struct chain *chain, const struct seen *s, const uint8_t to[2][16]) {
     if (s->protocol == 50 || s->protocol == 51) return 0;
     if (chain->level[0].mode == IPC_TUNNEL) return 1;
+    /* Stays outside of ESP and AH: whoever receives it refuses a second one. */
+    if (s->fragment_headers > 1) return 0;
     return memcmp(s->address + 16, to[s->family == 6], 16) == 0 &&
            !(s->protocol == 59 && s->place == s->upper);
 }
 
 /* A whole packet with a Fragment header (RFC 6946): whoever puts fragments together takes the header off. */
-static int atomic_fragment(const struct seen *s, const uint8_t *packet) {
-    if (s->family != 6 || s->fragment) return 0;
-    uint8_t next = packet[6];
-    for (uint32_t at = 40; at < s->upper;) {
-        if (next == 44) return 1;
-        next = packet[at];
-        at += 8 + packet[at + 1] * 8u;
-    }
-    return 0;
+static int atomic_fragment(const struct seen *s) {
+    return s->fragment_headers && !s->fragment;
 }
 
 /* What came out is what went in. Transport mode makes the checksum of an IPv4 header anew. Where the headers
@@ -153,7 +148,7 @@ static int atomic_fragment(const struct seen *s, const uint8_t *packet) {
 static void check_same(const struct chain *chain, const struct seen *s, const uint8_t *clear,
                        const uint8_t *got, uint32_t length, int touched) {
     int transport = chain->level[0].mode == IPC_TRANSPORT;
-    int atomic = transport && atomic_fragment(s, clear);
+    int atomic = transport && atomic_fragment(s);
     uint32_t from = atomic ? s->upper : touched && transport ? s->place : 0, carried = s->length - from;
     struct seen out = see(got, length);
     /* A packet between other hosts, inside of a tunnel: its IPsec header is theirs to take off. */
@@ -188,8 +183,9 @@ static void check_inbound(const struct run *r, uint32_t i) {
         /* NAT-OA changes checksums; without an ICV anything may come out. */
         if (chain->corrects || (harmed && !r->authenticated)) return;
         check_same(chain, &s, n->clear, ipc_burst_packet(r->burst, i), r->burst->length[i], harmed);
-        /* What was inside of a tunnel whose inner SA is gone is carried on, each time. */
-        CHECK(!n->again || chain->unguarded || r->disturbed);
+        /* IPsec inside of a tunnel that is somebody else's is carried on, each time. */
+        struct seen out = see(ipc_burst_packet(r->burst, i), r->burst->length[i]);
+        CHECK(!n->again || chain->unguarded || out.protocol == 50 || out.protocol == 51);
     } else if (n->again) {
         CHECK(status != IPC_NOT_AUTHENTICATED || harmed);
     } else if (!harmed && !r->disturbed && must_arrive(chain, &s, HERE)) {

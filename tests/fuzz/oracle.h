@@ -18,6 +18,7 @@ struct seen {
     uint8_t address[32]; /* source, destination; IPv4: ::ffff:a.b.c.d */
     uint8_t protocol;
     uint8_t fragment;
+    uint8_t fragment_headers; /* of IPv6; a whole packet may have one, not two (RFC 6946, RFC 8200 4.1) */
     uint16_t source_port, destination_port;
     uint8_t neighbor;
 };
@@ -60,6 +61,7 @@ static void see_ipv6(const uint8_t *p, uint32_t length, struct seen *s) {
         uint32_t size = kind == 44 ? 8 : 8 + header[1] * 8u;
         if (size > found.length - found.upper) return;
         if (kind == 44) {
+            found.fragment_headers++;
             found.fragment |= (get16(header + 2) & 0xfff9) != 0;
             later = get16(header + 2) >= 8;
         }
@@ -143,7 +145,8 @@ static int verdict_fits(const struct ipc_driver_config *c, const struct ipc_filt
         return status == (s->family == NOT_IP ? IPC_NOT_IP : IPC_MALFORMED) && filter == IPC_NO_FILTER_INDEX;
     if (direction == IPC_INBOUND) {
         int udp = c->nat_traversal && s->protocol == 17;
-        if (s->protocol == 50 || s->protocol == 51 || (udp && (s->fragment || s->destination_port == 4500)))
+        if (s->protocol == 50 || s->protocol == 51 ||
+            (udp && (s->fragment || s->fragment_headers || s->destination_port == 4500)))
             /* Its own ways, on which filters are asked of reassembled UDP alone. */
             return s->protocol == 17 ||
                    !ONE_OF(status, IPC_EXEMPT, IPC_PERMITTED, IPC_NO_FILTER, IPC_PASSED_THROUGH, IPC_SOFT,
