@@ -27,16 +27,9 @@ from ipsec_core.ike import (
     TrafficSelector,
 )
 from ipsec_core.policy.compile import DriverFilter
-from ipsec_core.policy.model import (
-    Confidentiality,
-    FilterActionKind,
-    FilterList,
-    Integrity,
-    KeyExchangeMethod,
-    Policy,
-    Rule,
-    SecurityMethod,
-)
+from ipsec_core.policy.methods import Confidentiality, Integrity, KeyExchangeMethod, SecurityMethod
+from ipsec_core.policy.model import FilterActionKind, Policy, Rule
+from ipsec_core.policy.selectors import FilterList
 
 _ENCRYPTION = {
     Confidentiality.DES: (Encryption.DES_CBC, 0),

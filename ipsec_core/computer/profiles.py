@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import IkeOptions, NatTraversal
-from ipsec_core.policy.model import Confidentiality, DiffieHellmanGroup, Integrity, Policy
+from ipsec_core.policy.methods import Confidentiality, DiffieHellmanGroup, Integrity
+from ipsec_core.policy.model import Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ipsec_core.policy.model import Confidentiality, KeyExchangeMethod, SecurityMethod
+from ipsec_core.policy.methods import Confidentiality, KeyExchangeMethod, SecurityMethod
 
 
 def exported_exchanges(methods: Iterable[KeyExchangeMethod]) -> tuple[KeyExchangeMethod, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ipsec_core.driver import SaInfo, algorithms
 from ipsec_core.ike import AhTransform, AuthAlgorithm, EspTransform, QuickModeOffer
-from ipsec_core.policy.model import Confidentiality, Integrity, SecurityMethod
+from ipsec_core.policy.methods import Confidentiality, Integrity, SecurityMethod
 
 
 @dataclass(frozen=True, slots=True)

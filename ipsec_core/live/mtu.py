@@ -7,7 +7,8 @@ from typing import Literal
 
 from ipsec_core.computer.suites import suite_for
 from ipsec_core.driver import SecurityAssociation, algorithms, overhead
-from ipsec_core.policy.model import FilterActionKind, Policy, Rule, SecurityMethod
+from ipsec_core.policy.methods import SecurityMethod
+from ipsec_core.policy.model import FilterActionKind, Policy, Rule
 
 _HOST = "192.0.2.1"
 _PORTS = (4500, 4500)

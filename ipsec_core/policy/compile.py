@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
-from ipsec_core.policy.model import Address, ConnectionType, Filter, FilterActionKind, Policy, Rule
+from ipsec_core.policy.model import ConnectionType, FilterActionKind, Policy, Rule
+from ipsec_core.policy.selectors import Address, Filter
 
 Direction = Literal["outbound", "inbound"]
 DriverAction = Literal["permit", "block", "negotiate", "passthrough"]
@@ -136,13 +137,13 @@ def _driver_filters(policy: Policy, mine: Sequence[IPv4Address], connection: Con
         if not rule.active or rule.connection_type not in (ConnectionType.ALL, connection):
             continue
         kind = _ACTIONS[rule.filter_action.action]
-        for item in rule.filter_list.filters:
+        for item in rule.filters:
             for direction, source, destination, source_port, destination_port in _ways(item, rule, mine):
                 selectors = f"{source}:{source_port} {destination}:{destination_port} {item.protocol}"
                 yield DriverFilter(
                     filter_id=uuid.uuid5(policy.policy_id, f"{index} {direction} {selectors} {rule.tunnel_endpoint}"),
                     policy_id=policy.policy_id,
-                    name=item.name or rule.filter_list.name or rule.name,
+                    name=item.name or (rule.filter_list.name if rule.filter_list else "") or rule.name,
                     direction=direction,
                     source=source,
                     destination=destination,

@@ -4,333 +4,36 @@
            1 -- n Rule                     (filter list, filter action, authentication methods, tunnel endpoint)
 
 All objects are immutable, hold tuples, and are valid once built: a constructor raises `PolicyError` with one line.
-Lifetimes are in seconds and in the kilobytes that IKE carries (the default of 100000 is the "100 MB" of KB 2790970).
-Text forms follow the grammar of netsh: ``ESP[3DES,SHA1]:100000k/3600s``, ``AH[SHA1]+ESP[DES,MD5]``, ``3DES-SHA1-2``.
+`guid` is that of the stored object, None for one that is in no store yet; it does not count when objects are compared.
+Filter lists and filter actions with the same GUID are one object that several rules share.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
-from dataclasses import dataclass
-from enum import Enum, IntEnum
-from ipaddress import IPv4Address, IPv4Network
-from typing import TypeVar
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address
 
 from ipsec_core.errors import PolicyError
+from ipsec_core.policy.methods import (
+    DEFAULT_KEY_EXCHANGE_METHODS,
+    DiffieHellmanGroup,
+    KeyExchangeMethod,
+    SecurityMethod,
+)
+from ipsec_core.policy.ranges import DWORD, check_range
+from ipsec_core.policy.selectors import Filter, FilterList
 
-DEFAULT_QUICK_MODE_SECONDS = 3600
-DEFAULT_QUICK_MODE_KILOBYTES = 100_000
 DEFAULT_MAIN_MODE_SECONDS = 28_800
 DEFAULT_POLLING_SECONDS = 10_800
-MAXIMUM_QUICK_MODE_SECONDS = 172_799
-MAXIMUM_QUICK_MODE_KILOBYTES = 2_147_483_647
 # KB 257225, "bad SPI" messages: acceptable are "more than 50 megabytes and more than five minutes".
 ADVISED_SECONDS_ABOVE = 300
 ADVISED_KILOBYTES_ABOVE = 50_000
 # Whoever answers a Main Mode in the peer's name can try keys on what it got (CVE-2018-5389): 20 bytes are a hash value.
 ADVISED_KEY_LENGTH = 20
 
-_DWORD = 0xFFFF_FFFF
-_Algorithm = TypeVar("_Algorithm", bound=Enum)
 _NAMESPACE = uuid.UUID("6d7b1a52-3c0e-5a2b-9d5c-1f0b2f1f7225")
-
-
-def _check_range(what: str, value: int, low: int, high: int, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise PolicyError(f"{what}: {value} is out of range; accepted: {low} to {high}{unit}")
-
-
-# ---- selectors ------------------------------------------------------------------------------------------------------
-
-PROTOCOLS = {"any": 0, "icmp": 1, "tcp": 6, "udp": 17}
-_PROTOCOLS_WITH_PORTS = (PROTOCOLS["tcp"], PROTOCOLS["udp"])
-_ADDRESS_FORMS = "any, me, a.b.c.d, a.b.c.d/len, a.b.c.d/mask"
-
-
-def parse_protocol(text: str | int) -> int:
-    """An IP protocol number from "any", "icmp", "tcp", "udp" or a number 0 to 255 (0 is any)."""
-    number = PROTOCOLS.get(text.lower()) if isinstance(text, str) else text
-    if number is None and isinstance(text, str) and re.fullmatch("[0-9]{1,3}", text):
-        number = int(text)
-    if number is None or not 0 <= number <= 255:
-        raise PolicyError(f"{text!r} is not a protocol; accepted: any, icmp, tcp, udp, 0 to 255")
-    return number
-
-
-def protocol_text(protocol: int) -> str:
-    """The name of a protocol number where it has one here, else the number as text."""
-    return next((name for name, number in PROTOCOLS.items() if number == protocol), str(protocol))
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One side of a filter: any address, my addresses, a host or a subnet.
-
-    Held as stored in a policy ([MS-GPIPSEC] 2.2.1.5.1 and the default policies of a domain): *Any* is 0.0.0.0 mask
-    0.0.0.0, *My IP address* is 0.0.0.0 mask 255.255.255.255.
-    """
-
-    network: IPv4Network
-
-    @property
-    def is_any(self) -> bool:
-        return self == ANY
-
-    @property
-    def is_my(self) -> bool:
-        return self == MY
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """From "any", "me", "10.0.0.1", "10.0.0.0/24" or "10.0.0.0/255.255.255.0"; PolicyError otherwise."""
-        word = text.strip().lower()
-        if word in ("any", "me"):
-            return ANY if word == "any" else MY
-        base, slash, mask = word.partition("/")
-        try:
-            address = IPv4Address(base)
-            length = _mask_length(mask) if slash else 32
-        except ValueError:
-            raise PolicyError(f"{text!r} is not an address; accepted: {_ADDRESS_FORMS}") from None
-        network = IPv4Network((address, length), strict=False)
-        if network.network_address != address:
-            raise PolicyError(f"{text!r} has bits set beyond its mask; the subnet is {network}")
-        if network == MY.network:
-            raise PolicyError(f"{text!r} is not an address of a host; accepted: {_ADDRESS_FORMS}")
-        return cls(network)
-
-    def __str__(self) -> str:
-        if self.is_any or self.is_my:
-            return "any" if self.is_any else "me"
-        return str(self.network.network_address if self.network.prefixlen == 32 else self.network)
-
-
-ANY = Address(IPv4Network("0.0.0.0/0"))
-MY = Address(IPv4Network("0.0.0.0/32"))
-
-
-def _mask_length(text: str) -> int:
-    """The prefix length of "24" or "255.255.255.0"; ValueError. A mask with holes cannot be a route or a subnet."""
-    if text.isascii() and text.isdigit() and int(text) <= 32:
-        return int(text)
-    mask = int(IPv4Address(text))
-    length = mask.bit_count()
-    if mask != (_DWORD << (32 - length)) & _DWORD:
-        raise ValueError(text)
-    return length
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Selectors of one traffic description ([MS-GPIPSEC] 2.2.1.5.1); protocol 0 and port 0 mean any.
-
-    `mirrored` adds the same filter with addresses and ports swapped; it means nothing in a rule with a tunnel endpoint.
-    """
-
-    name: str
-    source: Address
-    destination: Address
-    protocol: int = 0
-    source_port: int = 0
-    destination_port: int = 0
-    mirrored: bool = True
-
-    def __post_init__(self) -> None:
-        _check_range("protocol", self.protocol, 0, 255)
-        _check_range("source_port", self.source_port, 0, 65535)
-        _check_range("destination_port", self.destination_port, 0, 65535)
-        if (self.source_port or self.destination_port) and self.protocol not in _PROTOCOLS_WITH_PORTS:
-            raise PolicyError(f"a port needs protocol tcp or udp, not {protocol_text(self.protocol)}")
-        if self.source.is_my and self.destination.is_my:
-            raise PolicyError("source and destination cannot both be me")
-
-
-@dataclass(frozen=True, slots=True)
-class FilterList:
-    """Named collection of filters; the rule applies to what any of them matches."""
-
-    name: str
-    description: str
-    filters: tuple[Filter, ...]
-
-
-# ---- algorithms and methods -----------------------------------------------------------------------------------------
-
-
-class Confidentiality(Enum):
-    """ESP encryption. `windows_2000`: that system knows it; `combined`: it authenticates by itself (RFC 4106).
-
-    AES-GCM has an ICV of 16 bytes, or of those that its name ends with.
-    """
-
-    NULL = ("NULL", True, False)
-    DES = ("DES", True, False)
-    TRIPLE_DES = ("3DES", True, False)
-    AES_128_CBC = ("AES-128-CBC", False, False)
-    AES_192_CBC = ("AES-192-CBC", False, False)
-    AES_256_CBC = ("AES-256-CBC", False, False)
-    AES_128_CTR = ("AES-128-CTR", False, False)
-    AES_192_CTR = ("AES-192-CTR", False, False)
-    AES_256_CTR = ("AES-256-CTR", False, False)
-    AES_128_GCM = ("AES-128-GCM", False, True)
-    AES_192_GCM = ("AES-192-GCM", False, True)
-    AES_256_GCM = ("AES-256-GCM", False, True)
-    AES_128_GCM_12 = ("AES-128-GCM-12", False, True)
-    AES_192_GCM_12 = ("AES-192-GCM-12", False, True)
-    AES_256_GCM_12 = ("AES-256-GCM-12", False, True)
-    AES_128_GCM_8 = ("AES-128-GCM-8", False, True)
-    AES_192_GCM_8 = ("AES-192-GCM-8", False, True)
-    AES_256_GCM_8 = ("AES-256-GCM-8", False, True)
-
-    def __init__(self, text: str, windows_2000: bool, combined: bool) -> None:
-        self.text = text
-        self.windows_2000 = windows_2000
-        self.combined = combined
-
-
-class Integrity(Enum):
-    """HMAC of AH and ESP, and hash of Main Mode."""
-
-    MD5 = ("MD5", True)
-    SHA1 = ("SHA1", True)
-    SHA256 = ("SHA256", False)
-    SHA384 = ("SHA384", False)
-    SHA512 = ("SHA512", False)
-
-    def __init__(self, text: str, windows_2000: bool) -> None:
-        self.text = text
-        self.windows_2000 = windows_2000
-
-
-class DiffieHellmanGroup(IntEnum):
-    """Oakley groups by their IANA number: RFC 2409 6.1, 6.2, RFC 3526 and RFC 5903."""
-
-    MODP_768 = 1
-    MODP_1024 = 2
-    MODP_1536 = 5
-    MODP_2048 = 14
-    MODP_3072 = 15
-    MODP_4096 = 16
-    MODP_6144 = 17
-    MODP_8192 = 18
-    ECP_256 = 19
-    ECP_384 = 20
-    ECP_521 = 21
-
-    @property
-    def windows_2000(self) -> bool:
-        return self <= DiffieHellmanGroup.MODP_1024
-
-
-def parse_group(number: int) -> DiffieHellmanGroup:
-    """The group of that number."""
-    if number not in tuple(DiffieHellmanGroup):
-        accepted = ", ".join(str(int(item)) for item in DiffieHellmanGroup)
-        raise PolicyError(f"{number} is not a Diffie-Hellman group here; accepted: {accepted}")
-    return DiffieHellmanGroup(number)
-
-
-_CONFIDENTIALITY = {item.text: item for item in Confidentiality} | {"NONE": Confidentiality.NULL}
-_INTEGRITY = {item.text: item for item in Integrity} | {"SHA": Integrity.SHA1}
-# Main Mode has AES in CBC alone (RFC 3602 5.3), and does not say so.
-_MAIN_MODE_ENCRYPTION = {
-    "DES": Confidentiality.DES,
-    "3DES": Confidentiality.TRIPLE_DES,
-    "AES-128": Confidentiality.AES_128_CBC,
-    "AES-192": Confidentiality.AES_192_CBC,
-    "AES-256": Confidentiality.AES_256_CBC,
-}
-_LIFETIME = re.compile(r"(?:([0-9]{1,10})K)?/?(?:([0-9]{1,10})S)?")
-_METHOD_FORMS = "ESP[3DES,SHA1]:100000k/3600s, ESP[AES-128-GCM], AH[SHA1], AH[MD5]+ESP[DES,NONE]"
-
-
-@dataclass(frozen=True, slots=True)
-class SecurityMethod:
-    """One Quick Mode offer: ESP (`confidentiality`, `integrity`), AH (`ah`) or both, and the lifetimes of its keys.
-
-    `confidentiality` None means no ESP; `integrity` None means ESP without an HMAC.
-    """
-
-    confidentiality: Confidentiality | None
-    integrity: Integrity | None
-    ah: Integrity | None = None
-    lifetime_seconds: int = DEFAULT_QUICK_MODE_SECONDS
-    lifetime_kilobytes: int = DEFAULT_QUICK_MODE_KILOBYTES
-
-    def __post_init__(self) -> None:
-        _check_range("lifetime_seconds", self.lifetime_seconds, 1, MAXIMUM_QUICK_MODE_SECONDS)
-        _check_range("lifetime_kilobytes", self.lifetime_kilobytes, 1, MAXIMUM_QUICK_MODE_KILOBYTES)
-        if self.confidentiality is None:
-            if self.ah is None:
-                raise PolicyError("a security method needs ESP or AH")
-            if self.integrity is not None:
-                raise PolicyError("a security method without ESP has no ESP integrity; AH has its own")
-        elif self.confidentiality.combined and self.integrity is not None:
-            name = self.confidentiality.text
-            raise PolicyError(f"{name} authenticates by itself; write ESP[{name}]")
-        elif self.confidentiality is Confidentiality.NULL and self.integrity is None:
-            raise PolicyError("ESP needs encryption or integrity (RFC 2406 5)")
-
-    @property
-    def windows_2000(self) -> bool:
-        """Whether that system knows all that it takes."""
-        parts = (self.confidentiality, self.integrity, self.ah)
-        return all(part.windows_2000 for part in parts if part is not None)
-
-    @classmethod
-    def parse(cls, text: str) -> SecurityMethod:
-        """From the text form, upper or lower case; a lifetime left out or 0 is the default (KB 2790970)."""
-        algorithms, _, lifetime = text.strip().upper().partition(":")
-        wrong = PolicyError(f"{text!r} is not a security method; accepted: {_METHOD_FORMS}")
-        confidentiality: Confidentiality | None = None
-        integrity: Integrity | None = None
-        ah: Integrity | None = None
-        for part in algorithms.split("+"):
-            found = re.fullmatch(r"(ESP|AH)\[([^\[\],]+)(?:,([^\[\],]+))?\]", part.strip())
-            if found is None:
-                raise wrong
-            protocol, first, second = found.groups()
-            if protocol == "AH" and ah is None and second is None:
-                ah = _look_up(_INTEGRITY, first)
-            elif protocol == "ESP" and confidentiality is None:
-                confidentiality = _look_up(_CONFIDENTIALITY, first)
-                integrity = None if second in (None, "NONE") else _look_up(_INTEGRITY, second)
-            else:
-                raise wrong
-        times = _LIFETIME.fullmatch(lifetime)
-        if times is None:
-            raise wrong
-        kilobytes, seconds = (int(value or 0) for value in times.groups())
-        return cls(
-            confidentiality,
-            integrity,
-            ah,
-            seconds or DEFAULT_QUICK_MODE_SECONDS,
-            kilobytes or DEFAULT_QUICK_MODE_KILOBYTES,
-        )
-
-    @property
-    def algorithms(self) -> str:
-        """The text form without the lifetimes: what the monitor shows as Security."""
-        parts = [f"AH[{self.ah.text}]"] if self.ah else []
-        if self.confidentiality is not None:
-            hmac = "" if self.confidentiality.combined else "," + (self.integrity.text if self.integrity else "NONE")
-            parts.append(f"ESP[{self.confidentiality.text}{hmac}]")
-        return "+".join(parts)
-
-    def __str__(self) -> str:
-        return f"{self.algorithms}:{self.lifetime_kilobytes}k/{self.lifetime_seconds}s"
-
-
-def _look_up(names: dict[str, _Algorithm], text: str) -> _Algorithm:
-    found = names.get(text.strip())
-    if found is None:
-        raise PolicyError(f"{text.strip()!r} is not an algorithm here; accepted: {', '.join(names)}")
-    return found
-
-
-# ---- filter action --------------------------------------------------------------------------------------------------
 
 
 class FilterActionKind(Enum):
@@ -364,6 +67,8 @@ class FilterAction:
     allow_unsecured: bool = False
     pfs: bool = False
     pfs_group: DiffieHellmanGroup | None = None
+    description: str = ""
+    guid: uuid.UUID | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.pfs_group is not None and not self.pfs:
@@ -375,11 +80,8 @@ class FilterAction:
             raise PolicyError(f"{self.action.text} takes no security methods and no options of negotiate")
 
     @property
-    def guid(self) -> uuid.UUID:
+    def action_guid(self) -> uuid.UUID:
         return INBOUND_PASSTHROUGH_GUID if self.inbound_passthrough else self.action.guid
-
-
-# ---- authentication and key exchange --------------------------------------------------------------------------------
 
 
 class AuthenticationKind(Enum):
@@ -411,55 +113,6 @@ class AuthenticationMethod:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyExchangeMethod:
-    """One Main Mode offer; `lifetime_seconds` 0 means that of the settings."""
-
-    encryption: Confidentiality
-    integrity: Integrity
-    group: DiffieHellmanGroup
-    lifetime_seconds: int = 0
-
-    def __post_init__(self) -> None:
-        if self.encryption not in _MAIN_MODE_ENCRYPTION.values():
-            accepted = ", ".join(_MAIN_MODE_ENCRYPTION)
-            raise PolicyError(f"{self.encryption.text} is not for Main Mode; accepted: {accepted}")
-        _check_range("lifetime_seconds", self.lifetime_seconds, 0, _DWORD)
-
-    @property
-    def windows_2000(self) -> bool:
-        """Whether that system knows all that it takes."""
-        return self.encryption.windows_2000 and self.integrity.windows_2000 and self.group.windows_2000
-
-    @property
-    def encryption_text(self) -> str:
-        """The encryption as a key exchange method writes it: "3DES", "AES-128"."""
-        return self.encryption.text.removesuffix("-CBC")
-
-    @classmethod
-    def parse(cls, text: str) -> KeyExchangeMethod:
-        """From "3DES-SHA1-2" (encryption, integrity, group), optionally with a lifetime: "AES-128-SHA256-14:3600s"."""
-        found = re.fullmatch(r"([^:]+)-([^-:]+)-([0-9]{1,3})(?::([0-9]{1,10})S)?", text.strip().upper())
-        if found is None:
-            raise PolicyError(f"{text!r} is not a key exchange method; accepted: 3DES-SHA1-2, AES-128-SHA256-14:3600s")
-        encryption, integrity, group, lifetime = found.groups()
-        return cls(
-            _look_up(_MAIN_MODE_ENCRYPTION, encryption),
-            _look_up(_INTEGRITY, integrity),
-            parse_group(int(group)),
-            int(lifetime or 0),
-        )
-
-    def __str__(self) -> str:
-        own = f":{self.lifetime_seconds}s" if self.lifetime_seconds else ""
-        return f"{self.encryption_text}-{self.integrity.text}-{int(self.group)}{own}"
-
-
-DEFAULT_KEY_EXCHANGE_METHODS = tuple(
-    KeyExchangeMethod.parse(text) for text in ("3DES-SHA1-2", "3DES-MD5-2", "DES-SHA1-1", "DES-MD5-1")
-)
-
-
-@dataclass(frozen=True, slots=True)
 class KeyExchangeSettings:
     """Main Mode settings of a policy ([MS-GPIPSEC] 2.2.1.2.1); `quick_mode_limit` 0 means no limit.
 
@@ -472,13 +125,14 @@ class KeyExchangeSettings:
     master_key_pfs: bool = False
     quick_mode_limit: int = 0
     soft_lifetime_seconds: int = 0
+    guid: uuid.UUID | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.methods:
             raise PolicyError("key exchange needs at least one method")
-        _check_range("lifetime_seconds", self.lifetime_seconds, 1, _DWORD)
-        _check_range("quick_mode_limit", self.quick_mode_limit, 0, _DWORD)
-        _check_range("soft_lifetime_seconds", self.soft_lifetime_seconds, 0, _DWORD)
+        check_range("lifetime_seconds", self.lifetime_seconds, 1, DWORD)
+        check_range("quick_mode_limit", self.quick_mode_limit, 0, DWORD)
+        check_range("soft_lifetime_seconds", self.soft_lifetime_seconds, 0, DWORD)
 
     def lifetime_of(self, method: KeyExchangeMethod) -> int:
         """Seconds that a Main Mode SA agreed by `method` may live."""
@@ -488,9 +142,6 @@ class KeyExchangeSettings:
     def quick_modes_per_main_mode(self) -> int:
         """How many Quick Modes one Main Mode SA may serve; 0 is unlimited. Master key PFS means one only."""
         return 1 if self.master_key_pfs else self.quick_mode_limit
-
-
-# ---- rule and policy ------------------------------------------------------------------------------------------------
 
 
 class ConnectionType(Enum):
@@ -506,18 +157,25 @@ class Rule:
     """Traffic (filter list), what to do with it (filter action) and how to know the peer (authentication methods).
 
     A tunnel needs two rules: one with the outbound filter and the remote gateway as endpoint, one with the inbound
-    filter and the own address as endpoint.
+    filter and the own address as endpoint. Without a filter list it is the default response rule: it answers peers that
+    ask for security where no other rule says anything, for the traffic that they ask for.
     """
 
     name: str
-    filter_list: FilterList
+    filter_list: FilterList | None
     filter_action: FilterAction
     authentication_methods: tuple[AuthenticationMethod, ...] = (AuthenticationMethod(AuthenticationKind.KERBEROS),)
     tunnel_endpoint: IPv4Address | None = None
     connection_type: ConnectionType = ConnectionType.ALL
     active: bool = True
+    description: str = ""
+    guid: uuid.UUID | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.filter_list is None and (
+            self.filter_action.action is not FilterActionKind.NEGOTIATE or self.tunnel_endpoint is not None
+        ):
+            raise PolicyError("the default response rule negotiates, without a tunnel; give it a filter list or do so")
         if self.filter_action.action is FilterActionKind.NEGOTIATE:
             if not self.authentication_methods:
                 raise PolicyError("a rule that negotiates needs at least one authentication method")
@@ -525,6 +183,11 @@ class Rule:
             raise PolicyError(f"a tunnel needs the action negotiate, not {self.filter_action.action.text}")
         if self.tunnel_endpoint is not None and not _is_host(self.tunnel_endpoint):
             raise PolicyError(f"{self.tunnel_endpoint} is not a tunnel endpoint; accepted: the address of a host")
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """The filters of its list; none of the default response rule, which makes its own."""
+        return self.filter_list.filters if self.filter_list is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,16 +199,24 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     key_exchange: KeyExchangeSettings = KeyExchangeSettings()
     polling_interval_seconds: int = DEFAULT_POLLING_SECONDS
+    guid: uuid.UUID | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name:
             raise PolicyError("a policy needs a name")
-        _check_range("polling_interval_seconds", self.polling_interval_seconds, 1, _DWORD)
+        if sum(rule.filter_list is None for rule in self.rules) > 1:
+            raise PolicyError("a policy has one default response rule at most")
+        check_range("polling_interval_seconds", self.polling_interval_seconds, 1, DWORD)
 
     @property
     def policy_id(self) -> uuid.UUID:
-        """An identifier that depends on the name alone, so that runs repeat."""
-        return uuid.uuid5(_NAMESPACE, self.name)
+        """The GUID, or an identifier that depends on the name alone, so that runs repeat."""
+        return self.guid or uuid.uuid5(_NAMESPACE, self.name)
+
+    @property
+    def default_response(self) -> Rule | None:
+        """The default response rule, if there is an active one."""
+        return next((rule for rule in self.rules if rule.filter_list is None and rule.active), None)
 
     def warnings(self) -> tuple[str, ...]:
         """What is allowed but against the article's advice, one line each."""
@@ -564,10 +235,10 @@ class Policy:
             (item.source, item.destination)
             for other in self.rules
             if other.tunnel_endpoint not in (None, rule.tunnel_endpoint)
-            for item in other.filter_list.filters
+            for item in other.filters
         }
         lines: list[str] = []
-        for item in rule.filter_list.filters:
+        for item in rule.filters:
             way = f"{item.source} to {item.destination}"
             if item.mirrored:
                 lines.append(f"the filter {way} is mirrored; tunnel filters work one way only")

@@ -24,25 +24,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipsec_core.errors import IpsecError, PolicyError
+from ipsec_core.policy.methods import DEFAULT_RESPONSE_METHODS, KeyExchangeMethod, SecurityMethod, parse_group
 from ipsec_core.policy.model import (
     DEFAULT_POLLING_SECONDS,
-    Address,
     AuthenticationKind,
     AuthenticationMethod,
     ConnectionType,
-    Filter,
     FilterAction,
     FilterActionKind,
-    FilterList,
-    KeyExchangeMethod,
     KeyExchangeSettings,
     Policy,
     Rule,
-    SecurityMethod,
-    parse_group,
-    parse_protocol,
-    protocol_text,
 )
+from ipsec_core.policy.selectors import Address, Filter, FilterList, parse_protocol, protocol_text
 
 _T = TypeVar("_T")
 _Named = TypeVar("_Named", FilterList, FilterAction)
@@ -56,10 +50,29 @@ _POLICY_KEYS = (
     "key_exchange",
     "polling_interval_seconds",
 )
-_RULE_KEYS = ("name", "filters", "action", "authentication", "tunnel_endpoint", "connection_type", "active")
+_RULE_KEYS = (
+    "name",
+    "description",
+    "filters",
+    "action",
+    "authentication",
+    "tunnel_endpoint",
+    "connection_type",
+    "active",
+    "default_response",
+)
 _FILTER_LIST_KEYS = ("name", "description", "filters")
 _FILTER_KEYS = ("name", "source", "destination", "protocol", "source_port", "destination_port", "mirrored")
-_ACTION_KEYS = ("name", "action", "negotiate", "inbound_passthrough", "allow_unsecured", "pfs", "pfs_group")
+_ACTION_KEYS = (
+    "name",
+    "description",
+    "action",
+    "negotiate",
+    "inbound_passthrough",
+    "allow_unsecured",
+    "pfs",
+    "pfs_group",
+)
 _AUTHENTICATION_KEYS = ("preshared_key", "certificate")
 _KEY_EXCHANGE_KEYS = ("methods", "lifetime_seconds", "master_key_pfs", "quick_mode_limit", "soft_lifetime_seconds")
 _AUTHENTICATION_FORMS = 'accepted: "kerberos", { preshared_key = "..." }, { certificate = "root CA" }'
@@ -196,7 +209,6 @@ def _by_name(values: list[_Value], make: Callable[[_Value], _Named]) -> dict[str
 def _rule(value: _Value, lists: Mapping[str, FilterList], actions: Mapping[str, FilterAction]) -> Rule:
     table = value.table(_RULE_KEYS)
     tunnel = "tunnel_endpoint" in table
-    filters = table["filters"]
     named: dict[str, object] = {}
     if "authentication" in table:
         named["authentication_methods"] = tuple(_authentication(item) for item in table.items("authentication"))
@@ -205,12 +217,28 @@ def _rule(value: _Value, lists: Mapping[str, FilterList], actions: Mapping[str, 
     return value.build(
         Rule,
         name=table.text("name"),
-        filter_list=filters.choose(lists) if isinstance(filters.value, str) else _filter_list(filters, not tunnel),
-        filter_action=_filter_action(table["action"], actions),
+        description=table.text("description"),
+        filter_list=_rule_filters(table, lists, not tunnel),
+        filter_action=_rule_action(table, actions),
         tunnel_endpoint=_tunnel_endpoint(table["tunnel_endpoint"]) if tunnel else None,
         active=table.flag("active", True),
         **named,
     )
+
+
+def _rule_filters(table: _Table, lists: Mapping[str, FilterList], mirrored: bool) -> FilterList | None:
+    if table.flag("default_response"):
+        if "filters" in table:
+            raise table.place.error("the default response rule makes its own filters; leave filters out")
+        return None
+    filters = table["filters"]
+    return filters.choose(lists) if isinstance(filters.value, str) else _filter_list(filters, mirrored)
+
+
+def _rule_action(table: _Table, actions: Mapping[str, FilterAction]) -> FilterAction:
+    if table.flag("default_response") and "action" not in table:
+        return FilterAction("", FilterActionKind.NEGOTIATE, DEFAULT_RESPONSE_METHODS)
+    return _filter_action(table["action"], actions)
 
 
 def _filter_list(value: _Value, mirrored: bool) -> FilterList:
@@ -250,6 +278,7 @@ def _filter_action(value: _Value, actions: Mapping[str, FilterAction]) -> Filter
     return value.build(
         FilterAction,
         name=table.text("name"),
+        description=table.text("description"),
         action=kind,
         methods=tuple(item.build(SecurityMethod.parse, item.text) for item in table.items("negotiate")),
         inbound_passthrough=table.flag("inbound_passthrough"),
@@ -327,10 +356,14 @@ def _put_fields(table: dict[str, object], item: object, defaults: object, fields
 def _rule_table(rule: Rule, hide_keys: bool) -> dict[str, object]:
     table: dict[str, object] = {}
     _put(table, "name", rule.name, "")
-    filters = [_filter_table(item, rule.tunnel_endpoint is None) for item in rule.filter_list.filters]
-    listing: dict[str, object] = {}
-    _put_fields(listing, rule.filter_list, FilterList("", "", ()), ("name", "description"))
-    table["filters"] = {**listing, "filters": filters} if listing else filters
+    _put(table, "description", rule.description, "")
+    if rule.filter_list is None:
+        table["default_response"] = True
+    else:
+        filters = [_filter_table(item, rule.tunnel_endpoint is None) for item in rule.filters]
+        listing: dict[str, object] = {}
+        _put_fields(listing, rule.filter_list, FilterList("", "", ()), ("name", "description"))
+        table["filters"] = {**listing, "filters": filters} if listing else filters
     table["action"] = _action_table(rule.filter_action)
     table["authentication"] = [_authentication_table(item, hide_keys) for item in rule.authentication_methods]
     if rule.tunnel_endpoint is not None:
@@ -353,10 +386,14 @@ def _filter_table(item: Filter, mirrored: bool) -> dict[str, object]:
 
 
 def _action_table(action: FilterAction) -> object:
+    table: dict[str, object]
     if action.action is not FilterActionKind.NEGOTIATE:
-        return {"name": action.name, "action": action.action.text} if action.name else action.action.text
-    table: dict[str, object] = {}
+        named = {"name": action.name, "description": action.description}
+        table = {key: text for key, text in named.items() if text}
+        return table | {"action": action.action.text} if table else action.action.text
+    table = {}
     _put(table, "name", action.name, "")
+    _put(table, "description", action.description, "")
     table["negotiate"] = [str(method) for method in action.methods]
     _put_fields(
         table, action, FilterAction("", FilterActionKind.BLOCK), ("inbound_passthrough", "allow_unsecured", "pfs")

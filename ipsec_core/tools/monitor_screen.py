@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ipsec_core.computer.state import Association, State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS, Statistic
-from ipsec_core.policy.model import protocol_text
+from ipsec_core.policy.selectors import protocol_text
 from ipsec_core.tools.common import moment
 
 COLUMNS = (

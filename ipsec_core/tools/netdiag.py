@@ -11,7 +11,8 @@ import click
 from ipsec_core.computer.state import Association, State
 from ipsec_core.computer.statistics import OAKLEY_STATISTICS
 from ipsec_core.policy.compile import DriverFilter
-from ipsec_core.policy.model import Policy, Rule, protocol_text
+from ipsec_core.policy.model import Policy, Rule
+from ipsec_core.policy.selectors import protocol_text
 from ipsec_core.policy.toml import policy_to_table
 from ipsec_core.tools.common import json_option, moment, print_json
 

@@ -12,7 +12,7 @@ from ipsec_core.computer import eventlog
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.eventlog import MESSAGES, SCHEMA, EventLog
 from ipsec_core.ike.failures import FailureReason
-from ipsec_core.policy.model import Confidentiality, Integrity
+from ipsec_core.policy.methods import Confidentiality, Integrity
 
 BOTH = AuditPolicy.from_table({"logon_events": ["success", "failure"]}, "x")
 FILTER = eventlog.filter_lines(IPv4Network("10.0.0.1/32"), IPv4Network("10.0.2.0/24"), 6, 0, 80)

@@ -10,7 +10,7 @@ from computer_kit import Pair, policy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.strength import exported_exchanges, exported_methods
 from ipsec_core.errors import PolicyError
-from ipsec_core.policy.model import DEFAULT_KEY_EXCHANGE_METHODS, SecurityMethod
+from ipsec_core.policy.methods import DEFAULT_KEY_EXCHANGE_METHODS, SecurityMethod
 
 EXPORT: dict[str, Any] = {"high_encryption": False}
 PLAIN: dict[str, Any] = {"profile": "windows-2000"}

@@ -14,7 +14,8 @@ from ipsec_core.driver import SaInfo, algorithms
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import AhTransform, AuthAlgorithm, Encapsulation, EspTransform, QuickModeOffer
 from ipsec_core.ike.keys import esp_key_lengths
-from ipsec_core.policy.model import Confidentiality, Integrity, Policy, SecurityMethod
+from ipsec_core.policy.methods import Confidentiality, Integrity, SecurityMethod
+from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
 
 DRIVER = {item.name: item for item in algorithms()}

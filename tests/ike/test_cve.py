@@ -36,16 +36,16 @@ from ipsec_core.ike.conversations import MAX_MESSAGE_IDS
 from ipsec_core.ike.failures import MalformedMessage
 from ipsec_core.ike.iana import AuthMethod, ExchangeType, Flags, Notify, PayloadType, Protocol
 from ipsec_core.ike.main_mode import MainMode
+from ipsec_core.policy.methods import SecurityMethod
 from ipsec_core.policy.model import (
     AuthenticationKind,
     AuthenticationMethod,
     FilterAction,
     FilterActionKind,
-    FilterList,
     Policy,
     Rule,
-    SecurityMethod,
 )
+from ipsec_core.policy.selectors import FilterList
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ipsec_core"
 COOKIE = b"attacker"

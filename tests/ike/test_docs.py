@@ -17,7 +17,8 @@ from ipsec_core.computer.eventlog import FAILURE_REASONS
 from ipsec_core.computer.profiles import PROFILES
 from ipsec_core.ike import FailureReason, Group, IkeOptions
 from ipsec_core.ike.failures import reason_of_notify
-from ipsec_core.policy.model import Confidentiality, Integrity, KeyExchangeSettings
+from ipsec_core.policy.methods import Confidentiality, Integrity
+from ipsec_core.policy.model import KeyExchangeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "ike.md").read_text()

@@ -9,7 +9,8 @@ import pytest
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy.agent import PolicyAgent
 from ipsec_core.policy.compile import compile_policy
-from ipsec_core.policy.model import ANY, MY, Filter, FilterAction, FilterActionKind, FilterList, Policy, Rule
+from ipsec_core.policy.model import FilterAction, FilterActionKind, Policy, Rule
+from ipsec_core.policy.selectors import ANY, MY, Filter, FilterList
 
 MINE = (IPv4Address("10.0.0.1"),)
 

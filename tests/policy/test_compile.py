@@ -9,19 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipsec_core.policy.compile import Direction, DriverFilter, compile_policy, linear_match
-from ipsec_core.policy.model import (
-    ANY,
-    MY,
-    Address,
-    ConnectionType,
-    Filter,
-    FilterAction,
-    FilterActionKind,
-    FilterList,
-    Policy,
-    Rule,
-    SecurityMethod,
-)
+from ipsec_core.policy.methods import SecurityMethod
+from ipsec_core.policy.model import ConnectionType, FilterAction, FilterActionKind, Policy, Rule
+from ipsec_core.policy.selectors import ANY, MY, Address, Filter, FilterList
 
 METHODS = (SecurityMethod.parse("ESP[3DES,SHA1]"),)
 PERMIT = FilterAction("", FilterActionKind.PERMIT)

@@ -10,26 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_core.errors import PolicyError
+from ipsec_core.policy.methods import Confidentiality, DiffieHellmanGroup, Integrity, KeyExchangeMethod, SecurityMethod
 from ipsec_core.policy.model import (
-    ANY,
-    MY,
-    Address,
     AuthenticationKind,
     AuthenticationMethod,
-    Confidentiality,
-    DiffieHellmanGroup,
-    Filter,
     FilterAction,
     FilterActionKind,
-    FilterList,
-    Integrity,
-    KeyExchangeMethod,
     KeyExchangeSettings,
     Policy,
     Rule,
-    SecurityMethod,
-    parse_protocol,
 )
+from ipsec_core.policy.selectors import ANY, MY, Address, Filter, FilterList, parse_protocol
 
 KEY = AuthenticationMethod(AuthenticationKind.PRESHARED_KEY, "a preshared key long enough")
 NEGOTIATE = FilterAction("", FilterActionKind.NEGOTIATE, (SecurityMethod.parse("ESP[3DES,SHA1]"),))
@@ -223,7 +214,7 @@ def test_action_guids() -> None:
     assert FilterActionKind.PERMIT.guid == uuid.UUID("8a171dd2-77e3-11d1-8659-a04f00000000")
     assert NEGOTIATE.guid == uuid.UUID("8a171dd3-77e3-11d1-8659-a04f00000000")
     inbound = FilterAction("", FilterActionKind.NEGOTIATE, NEGOTIATE.methods, inbound_passthrough=True)
-    assert inbound.guid == uuid.UUID("3f91a81a-7647-11d1-864d-d46a00000000")
+    assert inbound.action_guid == uuid.UUID("3f91a81a-7647-11d1-864d-d46a00000000")
 
 
 def test_actions_refused() -> None:

@@ -13,26 +13,18 @@ from hypothesis import strategies as st
 
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import toml
+from ipsec_core.policy.methods import Confidentiality, DiffieHellmanGroup, Integrity, KeyExchangeMethod, SecurityMethod
 from ipsec_core.policy.model import (
-    ANY,
-    MY,
-    Address,
     AuthenticationKind,
     AuthenticationMethod,
-    Confidentiality,
     ConnectionType,
-    DiffieHellmanGroup,
-    Filter,
     FilterAction,
     FilterActionKind,
-    FilterList,
-    Integrity,
-    KeyExchangeMethod,
     KeyExchangeSettings,
     Policy,
     Rule,
-    SecurityMethod,
 )
+from ipsec_core.policy.selectors import ANY, MY, Address, Filter, FilterList
 from ipsec_core.policy.toml import policy_from_table, policy_to_table
 
 LAB = """

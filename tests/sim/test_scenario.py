@@ -9,7 +9,7 @@ import pytest
 from sim_kit import LABS, SCENARIO, SECRET, write_scenario
 
 from ipsec_core.errors import IpsecError, ScenarioError
-from ipsec_core.policy.model import Confidentiality
+from ipsec_core.policy.methods import Confidentiality
 from ipsec_core.sim.scenario import load_scenario
 
 TOP = "name, seed, reaction, policies, computers, epoch, link, traffic"
@@ -20,7 +20,9 @@ CATEGORIES = (
     "object_access, policy_change, privilege_use, process_tracking, system_events"
 )
 POLICY_KEYS = "name, description, rules, filter_lists, filter_actions, key_exchange, polling_interval_seconds"
-RULE_KEYS = "name, filters, action, authentication, tunnel_endpoint, connection_type, active"
+RULE_KEYS = (
+    "name, description, filters, action, authentication, tunnel_endpoint, connection_type, active, default_response"
+)
 ADDRESS = "is not an address; accepted: IPv4, such as 10.0.0.1"
 NO_HOST = "is not the address of a host"
 NETWORK = "not an address; accepted: IPv4 host or network, such as 10.0.0.1 or 10.0.0.0/24"
