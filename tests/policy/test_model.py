@@ -212,7 +212,7 @@ def test_key_exchange_method_text() -> None:
 
 def test_action_guids() -> None:
     assert FilterActionKind.PERMIT.guid == uuid.UUID("8a171dd2-77e3-11d1-8659-a04f00000000")
-    assert NEGOTIATE.guid == uuid.UUID("8a171dd3-77e3-11d1-8659-a04f00000000")
+    assert NEGOTIATE.action_guid == uuid.UUID("8a171dd3-77e3-11d1-8659-a04f00000000")
     inbound = FilterAction("", FilterActionKind.NEGOTIATE, NEGOTIATE.methods, inbound_passthrough=True)
     assert inbound.action_guid == uuid.UUID("3f91a81a-7647-11d1-864d-d46a00000000")
 
