@@ -97,6 +97,7 @@ def simulate(
 def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: int = 64) -> World:
     """The scenario's world with its traffic, ready to run."""
     world = World(seed=plan.seed, reaction=plan.reaction, burst=burst)
+    realm = world.realm(plan.realm, plan.epoch) if plan.realm else None
     made = {
         computer.name: world.computer(
             computer.name,
@@ -105,6 +106,7 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
             profile=computer.profile,
             high_encryption=computer.high_encryption,
             certificates=computer.certificates,
+            kerberos=realm.join(computer.name) if realm else None,
             audit=computer.audit,
             registry=computer.registry,
             hold_packets=computer.hold_packets,

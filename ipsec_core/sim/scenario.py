@@ -5,6 +5,7 @@ Every error names file, key and what is accepted.
 name = "First link"
 seed = 2000
 epoch = 2026-11-23T12:00:00Z        # the date of second 0, for certificates
+realm = "EXAMPLE.COM"               # the domain of all computers: they can authenticate with Kerberos
 traffic = "office.pcap"             # or a table, see Traffic
 
 [computers.ALICE]
@@ -45,6 +46,7 @@ from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
 from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
+from ipsec_core.sim.realm import DEFAULT_EPOCH, Realm
 from ipsec_core.sim.units import parse_duration, parse_rate
 from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
 
@@ -112,6 +114,8 @@ class Scenario:
     name: str
     seed: int
     reaction: str
+    realm: str
+    epoch: datetime
     computers: tuple[ComputerScenario, ...]
     link: LinkScenario
     traffic: TrafficScenario
@@ -203,14 +207,17 @@ def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = N
     epoch = top.take("epoch", datetime, _NO_DATE)
     if epoch.tzinfo is None:
         raise ScenarioError(f"{top.at('epoch')}: {epoch} is not {_TYPES[datetime]}, such as 2026-11-23T12:00:00Z")
-    computers = tuple(_computer(machines, key, policies, path.parent, epoch) for key in list(machines.values))
+    realm = top.take("realm", str, "")
+    member = Realm(realm, lambda: 0.0, bytes) if realm else None
+    computers = tuple(_computer(machines, key, policies, path.parent, epoch, member) for key in list(machines.values))
     if computers[0].address == computers[1].address:
         raise ScenarioError(f"{path}: computers: both have the address {computers[0].address}")
     names = tuple(computer.name for computer in computers)
     link = _link(top.table("link", {}), (names[0], names[1]))
     played = _traffic(top, path, names, traffic)
     top.end()
-    return Scenario(path, name, seed, reaction, computers, link, played, table)
+    began = DEFAULT_EPOCH if epoch == _NO_DATE else epoch
+    return Scenario(path, name, seed, reaction, realm, began, computers, link, played, table)
 
 
 def _policies(top: _Table) -> dict[str, Policy]:
@@ -237,7 +244,7 @@ def _address(text: str, where: str) -> IPv4Address:
 
 
 def _computer(
-    machines: _Table, name: str, policies: dict[str, Policy], folder: Path, epoch: datetime
+    machines: _Table, name: str, policies: dict[str, Policy], folder: Path, epoch: datetime, realm: Realm | None
 ) -> ComputerScenario:
     if not name or not name.isprintable() or "/" in name or name.startswith(".") or name in _TAKEN:
         raise ScenarioError(
@@ -270,7 +277,7 @@ def _computer(
                 policy,
                 compile_policy(policy, [address]),
                 profile,
-                Credentials(certificates),
+                Credentials(certificates, realm.join(name) if realm else None),
                 high_encryption=strong,
             )
         except PolicyError as error:

@@ -15,7 +15,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
+from itertools import count
 from os import PathLike
 
 from ipsec_core.computer.audit import AuditPolicy
@@ -25,6 +27,7 @@ from ipsec_core.errors import ScenarioError, TrafficError
 from ipsec_core.ike import IkeOptions, Kerberos
 from ipsec_core.policy.model import Policy
 from ipsec_core.sim._world import NEVER, Capture, Trace, VirtualTime
+from ipsec_core.sim.realm import DEFAULT_EPOCH, Realm
 from ipsec_core.sim.units import parse_duration, parse_rate
 
 DEFAULT_REACTION = "1ms"
@@ -109,6 +112,15 @@ class World:
         )
         self.computers.append(made)
         return made
+
+    def realm(self, name: str, epoch: datetime = DEFAULT_EPOCH) -> Realm:
+        """A Kerberos realm; hand `realm.join(NAME)` to the computers that are its members. `epoch` is second 0."""
+        numbers = count()
+
+        def random(size: int) -> bytes:
+            return hashlib.shake_256(f"{self.seed} {name} {next(numbers)}".encode()).digest(size)
+
+        return Realm(name, lambda: self.now, random, epoch)
 
     def link(
         self,
