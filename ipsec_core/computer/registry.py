@@ -1,17 +1,23 @@
 """The registry of one computer: keys, typed values, and the values of the IPsec subsystem with their ranges.
 
 Keys and names are compared without regard to case (of ASCII letters), as references in stored policies need it: "IPSec"
-and "IPSEC" differ between value and reference in live data. A value that the subsystem knows is checked on write; its
-type, default and range are in `KNOWN_VALUES` alone.
+and "IPSEC" differ between value and reference in live data. A key and a name keep the case of their first writing. A
+value that the subsystem knows is checked on write; its type, default and range are in `KNOWN_VALUES` alone, and the
+types of the references to a domain's policy in `POLICY_REFERENCES`. All other values are free.
+
+Every write is whole on disk when its method returns, or belongs to the `transaction` around it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ipsec_core.errors import RegistryError
 
@@ -30,30 +36,62 @@ CREATE TABLE registry_values (
 );
 """
 
-_HIVES = {"HKLM": "HKEY_LOCAL_MACHINE", "HKCU": "HKEY_CURRENT_USER"}
-_DWORD_MAXIMUM = 0xFFFF_FFFF
+HIVES = {"HKLM": "HKEY_LOCAL_MACHINE", "HKCU": "HKEY_CURRENT_USER", "HKU": "HKEY_USERS"}
+"""The hives by their short names. HKEY_CLASSES_ROOT and HKEY_CURRENT_CONFIG are views of others, and not kept."""
+
+# "Registry element size limits" of the Windows documentation.
+_KEY_NAME_MAXIMUM = 255
+_LEVELS_MAXIMUM = 512
+_VALUE_NAME_MAXIMUM = 16383
 
 
 class RegistryType(IntEnum):
     """Value types by their number in Windows."""
 
+    REG_NONE = 0
     REG_SZ = 1
+    REG_EXPAND_SZ = 2
     REG_BINARY = 3
     REG_DWORD = 4
     REG_MULTI_SZ = 7
+    REG_QWORD = 11
 
 
+# The first type of a Python type is what a value of it becomes by itself.
 _PYTHON_TYPES: dict[RegistryType, type] = {
     RegistryType.REG_SZ: str,
     RegistryType.REG_BINARY: bytes,
     RegistryType.REG_DWORD: int,
     RegistryType.REG_MULTI_SZ: tuple,
+    RegistryType.REG_NONE: bytes,
+    RegistryType.REG_EXPAND_SZ: str,
+    RegistryType.REG_QWORD: int,
 }
+_BITS = {RegistryType.REG_DWORD: 32, RegistryType.REG_QWORD: 64}
+
+
+class Value(NamedTuple):
+    """A value as `Registry.walk` gives it."""
+
+    type: RegistryType
+    data: Data
+
 
 SERVICES = r"HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Services"
 IPSEC_KEY = SERVICES + r"\IPSEC"
 POLICY_AGENT_KEY = SERVICES + r"\PolicyAgent"
 OAKLEY_KEY = POLICY_AGENT_KEY + r"\Oakley"
+RASMAN_KEY = SERVICES + r"\RasMan\Parameters"
+
+_GROUP_POLICY = r"HKEY_CURRENT_USER\SOFTWARE\Microsoft\GroupPolicyObjects\{GUID}Machine"
+POLICY_REFERENCE_KEYS = (
+    POLICY_AGENT_KEY + r"\Policy\GPTIPSECPolicy",
+    r"HKEY_LOCAL_MACHINE\SOFTWARE\Policies\Microsoft\Windows\IPsec\GPTIPSECPolicy",
+    _GROUP_POLICY + r"\Software\Policies\Microsoft\Windows\IPsec\GPTIPSECPolicy",
+    _GROUP_POLICY + r"\System\CurrentControlSet\Services\PolicyAgent\Policy\GPTIPSECPolicy",
+    r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\IPsec\GPTIPSECPolicy",
+)
+"""Where the global IPsec policy references are (KB 257225); {GUID} is that of any Group Policy object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +111,7 @@ class KnownValue:
     @property
     def accepted(self) -> str:
         if self.type is RegistryType.REG_SZ:
-            return "text"
+            return self.unit or "text"
         return f"{self.minimum} to {self.maximum}" + (f" ({self.unit})" if self.unit else "")
 
 
@@ -90,6 +128,20 @@ def _dword(
     return KnownValue(key, name, RegistryType.REG_DWORD, default, minimum, maximum, unit, restart, source)
 
 
+# It is written inside of the state directory, and must not become one of the other files there.
+_LOG = KnownValue(
+    POLICY_AGENT_KEY,
+    "Log",
+    RegistryType.REG_SZ,
+    "ipsecpa.log",
+    0,
+    0,
+    "name of a file that ends in .log or .txt, without a folder, other than oakley.log",
+    "service",
+    "KB 257225",
+)
+_LOG_NAME = re.compile(r"(?!oakley\.log$)[\w. -]{1,60}\.(log|txt)", re.IGNORECASE)
+
 KNOWN_VALUES = (
     _dword(IPSEC_KEY, "SAIdleTime", 300, 3600, "seconds", minimum=300),
     _dword(IPSEC_KEY, "CacheSize", 64, 1024, "KB", minimum=64),
@@ -97,14 +149,35 @@ KNOWN_VALUES = (
     _dword(IPSEC_KEY, "EnableOffload", 1, 1),
     _dword(IPSEC_KEY, "NoDefaultExempt", 0, 3, source="KB 254728, KB 811832"),
     _dword(POLICY_AGENT_KEY, "Debug", 0, 1, restart="service"),
-    KnownValue(POLICY_AGENT_KEY, "Log", RegistryType.REG_SZ, "ipsecpa.log", 0, 0, "file name", "service", "KB 257225"),
+    _LOG,
     _dword(OAKLEY_KEY, "EnableLogging", 0, 1, restart="service"),
     _dword(OAKLEY_KEY, "EnableDOSProtect", 0, 1, restart="service", source="[MS-IKEE] appendix A, note 29"),
     _dword(OAKLEY_KEY, "StrongCrlCheck", 0, 2, restart="service", source="Windows Server 2003"),
+    _dword(RASMAN_KEY, "ProhibitIpSec", 0, 1, source="KB 248750"),
 )
 
+POLICY_REFERENCES = tuple(
+    item
+    for key in POLICY_REFERENCE_KEYS
+    for item in (
+        *(
+            KnownValue(key, name, RegistryType.REG_SZ, "", 0, 0, "", "service", "KB 257225")
+            for name in ("DSIPSECPolicyPath", "DSIPSECPolicyName", "DSIPSECPolicyDescription")
+        ),
+        _dword(key, "DSIPSECPolicyFlags", 0, 0xFFFF_FFFF, restart="service"),
+    )
+)
+"""The values of a reference to a domain's policy, in each of the places that KB 257225 names."""
+
+
+def _fold(text: str) -> bytes:
+    """For comparison and order as SQLite's NOCASE has them: without the case of ASCII letters, by UTF-8."""
+    return text.encode().lower()
+
+
 _BY_NAME = {item.name.casefold(): item for item in KNOWN_VALUES}
-_BY_PATH = {(item.key.casefold(), item.name.casefold()): item for item in KNOWN_VALUES}
+_BY_PATH = {(_fold(item.key), _fold(item.name)): item for item in KNOWN_VALUES + POLICY_REFERENCES}
+_GROUP_POLICY_OBJECT = re.compile(rb"(?<=\\grouppolicyobjects\\)\{[0-9a-f-]{36}\}(?=machine\\)")
 
 
 def known_value(name: str) -> KnownValue:
@@ -116,10 +189,36 @@ def known_value(name: str) -> KnownValue:
 
 
 class Registry:
-    """One computer's registry on an SQLite connection, of a file or in memory, that has `SCHEMA`."""
+    """One computer's registry on an SQLite connection, of a file or in memory, that has `SCHEMA`.
+
+    RegistryError, besides what the methods say: another process keeps the file locked, or it cannot be written.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside, or when an exception leaves it none; may be nested, and then belongs to the outer one.
+
+        Writes are on disk at its end; where the connection has uncommitted work of others, with the end of that.
+        """
+        if self._connection.in_transaction:
+            begin, end, undo = "SAVEPOINT registry", "RELEASE registry", "ROLLBACK TO registry"
+        else:
+            # Not deferred: what is read inside is still true when it is written.
+            begin, end, undo = "BEGIN IMMEDIATE", "COMMIT", ""
+        self._execute(begin)
+        try:
+            yield
+            self._execute(end)
+        except BaseException:
+            if not undo:
+                self._connection.rollback()
+            elif self._connection.in_transaction:  # a full disk has rolled back all of it
+                self._execute(undo)
+                self._execute(end)
+            raise
 
     # -- known values --
 
@@ -127,7 +226,7 @@ class Registry:
         """What a value of the subsystem is now: as set, else its default."""
         item = known_value(name)
         row = self._row(item.key, item.name)
-        return item.default if row is None else row[1]  # type: ignore[return-value]
+        return item.default if row is None else row.data  # type: ignore[return-value]
 
     def known_number(self, name: str) -> int:
         """The same for a REG_DWORD."""
@@ -144,119 +243,216 @@ class Registry:
     # -- any value --
 
     def create_key(self, key: str) -> str:
-        """Make a key and its parents where they are missing; the full path."""
-        path = _path(key)
-        parts = path.split("\\")
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO registry_keys VALUES (?)",
-            [("\\".join(parts[:depth]),) for depth in range(1, len(parts) + 1)],
-        )
-        return path
+        """Make a key and its parents where they are missing; the full path in the case in which it is kept."""
+        names = full_path(key).split("\\")
+        with self.transaction():
+            depth, path = len(names), None
+            while depth and (path := self._spelling("\\".join(names[:depth]))) is None:
+                depth -= 1
+            for name in names[depth:]:
+                path = name if path is None else f"{path}\\{name}"
+                self._execute("INSERT INTO registry_keys VALUES (?)", (path,))
+        return str(path)
 
     def set(self, key: str, name: str, value: object, type: RegistryType | None = None) -> None:
         """Write a value, and its key where missing. The type is the given one, else follows from the Python type.
 
-        int is REG_DWORD, str REG_SZ, bytes REG_BINARY, tuple of str REG_MULTI_SZ.
+        int is REG_DWORD, str REG_SZ, bytes REG_BINARY, tuple of str REG_MULTI_SZ (none of them empty). The empty name
+        is that of the key's default value.
         """
-        path = _path(key)
+        path = full_path(key)
         kind, data = _check(path, name, value, type)
-        self.create_key(path)
-        stored = json.dumps(data) if isinstance(data, tuple) else data
-        self._connection.execute(
-            "INSERT OR REPLACE INTO registry_values VALUES (?, ?, ?, ?)", (path, name, int(kind), stored)
-        )
+        with self.transaction():
+            self._execute(
+                "INSERT INTO registry_values VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (path, name) DO UPDATE SET type = excluded.type, data = excluded.data",
+                (self.create_key(path), name, int(kind), _stored(kind, data)),
+            )
 
     def get(self, key: str, name: str) -> Data:
         """The data of a value; RegistryError when there is none."""
-        row = self._row(_path(key), name)
-        if row is None:
-            raise RegistryError(f"{_path(key)}: there is no value {name!r}")
-        return row[1]
+        return self._value(key, name).data
 
     def type_of(self, key: str, name: str) -> RegistryType:
-        row = self._row(_path(key), name)
-        if row is None:
-            raise RegistryError(f"{_path(key)}: there is no value {name!r}")
-        return row[0]
+        """The type of a value; RegistryError when there is none."""
+        return self._value(key, name).type
+
+    def exists(self, key: str, name: str | None = None) -> bool:
+        """Whether there is a value, or without `name` a key; a hive is always there."""
+        path = full_path(key)
+        if name is not None:
+            return self._row(path, name) is not None
+        return "\\" not in path or self._spelling(path) is not None
 
     def delete(self, key: str, name: str | None = None) -> None:
         """Remove a value, or without `name` a key with all below it; RegistryError when there is none."""
-        path = _path(key)
-        if name is not None:
-            self.get(path, name)
-            self._connection.execute("DELETE FROM registry_values WHERE path = ? AND name = ?", (path, name))
-            return
-        self._require_key(path)
-        for table in ("registry_values", "registry_keys"):
-            self._connection.execute(f"DELETE FROM {table} WHERE path = ? OR {_BELOW}", (path, *_below(path)))
+        path = full_path(key)
+        if "\\" not in path and name is None:
+            raise RegistryError(f"{path}: a hive cannot be deleted; accepted: a key below it")
+        with self.transaction():
+            if name is not None:
+                self._value(path, name)
+                self._execute("DELETE FROM registry_values WHERE path = ? AND name = ?", (path, name))
+                return
+            self._require_key(path)
+            for table in ("registry_values", "registry_keys"):
+                self._execute(f"DELETE FROM {table} WHERE {_TREE}", _tree(path))
 
     def keys(self, key: str) -> tuple[str, ...]:
         """The names of the keys directly below a key, in order."""
-        path = _path(key)
+        path = full_path(key)
         self._require_key(path)
-        rows = self._connection.execute(f"SELECT path FROM registry_keys WHERE {_BELOW} ORDER BY path", _below(path))
-        names = (row[0][len(path) + 1 :] for row in rows)
-        return tuple(name for name in names if "\\" not in name)
+        start = len(path) + 1  # of the name: the case may differ, the length does not
+        rows = self._execute(f"SELECT path FROM registry_keys WHERE {_TREE} ORDER BY path", _tree(path))
+        return tuple(name for (found,) in rows if (name := found[start:]) and "\\" not in name)
 
     def values(self, key: str) -> dict[str, Data]:
         """The values of a key by name, in order."""
-        path = _path(key)
+        path = full_path(key)
         self._require_key(path)
-        rows = self._connection.execute(
-            "SELECT name, type, data FROM registry_values WHERE path = ? ORDER BY name", (path,)
-        )
+        rows = self._execute("SELECT name, type, data FROM registry_values WHERE path = ? ORDER BY name", (path,))
         return {name: _data(kind, data) for name, kind, data in rows}
 
-    def _row(self, path: str, name: str) -> tuple[RegistryType, Data] | None:
-        row = self._connection.execute(
+    def walk(self, key: str) -> Iterator[tuple[str, dict[str, Value]]]:
+        """A key and all below it, each before those below it, in order: its full path, and its values by name.
+
+        All is read in one query at the first step, so that the registry may be changed meanwhile.
+        """
+        path = full_path(key)
+        self._require_key(path)
+        rows = self._execute(
+            "SELECT path, name, type, data FROM registry_keys LEFT JOIN registry_values USING (path) "
+            f"WHERE {_TREE} ORDER BY name",
+            _tree(path),
+        )
+        tree: dict[str, dict[str, Value]] = {} if "\\" in path else {path: {}}
+        for found, name, kind, data in rows:
+            values = tree.setdefault(found, {})
+            if name is not None:
+                values[name] = Value(RegistryType(kind), _data(kind, data))
+        yield from sorted(tree.items(), key=lambda item: _fold(item[0]).split(b"\\"))
+
+    def _value(self, key: str, name: str) -> Value:
+        path = full_path(key)
+        value = self._row(path, name)
+        if value is None:
+            raise RegistryError(f"{path}: there is no value {name!r}")
+        return value
+
+    def _row(self, path: str, name: str) -> Value | None:
+        row = self._execute(
             "SELECT type, data FROM registry_values WHERE path = ? AND name = ?", (path, name)
         ).fetchone()
-        return None if row is None else (RegistryType(row[0]), _data(row[0], row[1]))
+        return None if row is None else Value(RegistryType(row[0]), _data(row[0], row[1]))
+
+    def _spelling(self, path: str) -> str | None:
+        """The path in the case in which it is kept; None when there is no such key."""
+        row = self._execute("SELECT path FROM registry_keys WHERE path = ?", (path,)).fetchone()
+        return None if row is None else row[0]
 
     def _require_key(self, path: str) -> None:
-        if self._connection.execute("SELECT 1 FROM registry_keys WHERE path = ?", (path,)).fetchone() is None:
+        if not self.exists(path):
             raise RegistryError(f"there is no key {path}")
 
+    def _execute(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, parameters)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise RegistryError("the registry is locked: another process writes to it; try again") from None
+            raise RegistryError(f"the registry cannot be used ({error})") from None
 
-# All paths that begin with "PATH\\": "]" is the character after the backslash.
-_BELOW = "(path > ? AND path < ?)"
+
+# A path and all that begin with "PATH\\": "]" is the character after the backslash.
+_TREE = "(path = ? OR (path > ? AND path < ?))"
 
 
-def _below(path: str) -> tuple[str, str]:
-    return path + "\\", path + "]"
+def _tree(path: str) -> tuple[str, str, str]:
+    return path, path + "\\", path + "]"
 
 
-def _path(key: str) -> str:
-    """The full path of a key; HKLM and HKCU may be written short."""
-    hive, *rest = key.strip("\\").split("\\")
-    names = {long: long for long in _HIVES.values()} | _HIVES
-    if hive.upper() not in names or not all(rest):
-        raise RegistryError(f"{key!r} is not a registry key; accepted: HKLM\\... or HKEY_LOCAL_MACHINE\\..., HKCU\\...")
-    return "\\".join((names[hive.upper()], *rest))
+def full_path(key: str) -> str:
+    """The full path of a key, whose hive may be written short (HKLM, HKCU, HKU); RegistryError when it is none."""
+    hive, *names = key.strip("\\").split("\\")
+    hives = {long: long for long in HIVES.values()} | HIVES
+    if hive.upper() not in hives or not all(names):
+        short, *others = HIVES
+        accepted = f"{short}\\... or {HIVES[short]}\\..., " + ", ".join(f"{other}\\..." for other in others)
+        raise RegistryError(f"{key!r} is not a registry key; accepted: {accepted}")
+    if len(names) > _LEVELS_MAXIMUM:
+        raise RegistryError(f"{key[:60]!r}... has {len(names)} levels; accepted: up to {_LEVELS_MAXIMUM}")
+    for name in names:
+        _check_name(name, "key", _KEY_NAME_MAXIMUM)
+    return "\\".join((hives[hive.upper()], *names))
+
+
+def _check_name(name: str, what: str, maximum: int) -> None:
+    if len(name) > maximum or min(name, default=" ") < " " or not _encodable(name):
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        accepted = f"up to {maximum} characters, no control characters, no halves of surrogate pairs"
+        raise RegistryError(f"{shown!r} is not a name of a {what}; accepted: {accepted}")
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _stored(kind: RegistryType, data: Data) -> int | str | bytes:
+    if isinstance(data, tuple):
+        return json.dumps(data)
+    # SQLite has no unsigned 64-bit number.
+    return data.to_bytes(8, "little") if kind is RegistryType.REG_QWORD and isinstance(data, int) else data
 
 
 def _data(kind: int, stored: int | str | bytes) -> Data:
-    return tuple(json.loads(str(stored))) if kind == RegistryType.REG_MULTI_SZ else stored
+    if kind == RegistryType.REG_MULTI_SZ:
+        return tuple(json.loads(str(stored)))
+    return int.from_bytes(stored, "little") if kind == RegistryType.REG_QWORD and isinstance(stored, bytes) else stored
+
+
+def _known_at(path: str, name: str) -> KnownValue | None:
+    return _BY_PATH.get((_GROUP_POLICY_OBJECT.sub(b"{guid}", _fold(path)), _fold(name)))
 
 
 def _check(path: str, name: str, value: object, type: RegistryType | None) -> tuple[RegistryType, Data]:
-    """The type and data to store, or a RegistryError with key, name, the given value and what is accepted."""
-    item = _BY_PATH.get((path.casefold(), name.casefold()))
+    """The type and data to store, or a RegistryError with key, name, and what is accepted.
+
+    It shows the given value only where the subsystem knows what it is: others may hold a preshared key.
+    """
+    _check_name(name, "value", _VALUE_NAME_MAXIMUM)
+    item = _known_at(path, name)
     if isinstance(value, list):
         value = tuple(value)
-    kind = type or next((kind for kind, python in _PYTHON_TYPES.items() if isinstance(value, python)), None)
+    kind = type if type is not None else _type_for(value)
     place = f"{path}: {item.name if item else name}"
-    fits = kind is not None and isinstance(value, _PYTHON_TYPES[kind]) and not isinstance(value, bool)
-    if fits and isinstance(value, tuple):
-        fits = all(isinstance(part, str) for part in value)
-    if kind is None or not fits or (item is not None and kind is not item.type):
+    shown = repr(value) if item else "the data"
+    if kind is None or not _fits(kind, value) or (item is not None and kind is not item.type):
         wanted = item.type if item is not None else type
         what = wanted.name if wanted is not None else ", ".join(kind.name for kind in RegistryType)
         accepted = f"{what}, {item.accepted}" if item is not None else what
-        raise RegistryError(f"{place}: {value!r} is of the wrong type; accepted: {accepted}")
+        raise RegistryError(f"{place}: {shown} is of the wrong type; accepted: {accepted}")
     if isinstance(value, int):
-        low, high = (item.minimum, item.maximum) if item is not None else (0, _DWORD_MAXIMUM)
+        low, high = (item.minimum, item.maximum) if item is not None else (0, (1 << _BITS[kind]) - 1)
         if not low <= value <= high:
             accepted = item.accepted if item is not None else f"{low} to {high}"
             raise RegistryError(f"{place}: {value} is out of range; accepted: {accepted}")
+    if item is _LOG and not _LOG_NAME.fullmatch(str(value)):
+        raise RegistryError(f"{place}: {shown} is no name of a log; accepted: {item.accepted}")
+    for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
+        if not _encodable(text) or (kind is RegistryType.REG_MULTI_SZ and (not text or "\0" in text)):
+            accepted = "texts without halves of surrogate pairs; in REG_MULTI_SZ not empty and without NUL"
+            raise RegistryError(f"{place}: {shown} cannot be kept as {kind.name}; accepted: {accepted}")
     return kind, value  # type: ignore[return-value]
+
+
+def _type_for(value: object) -> RegistryType | None:
+    return next((kind for kind, python in _PYTHON_TYPES.items() if isinstance(value, python)), None)
+
+
+def _fits(kind: RegistryType, value: object) -> bool:
+    parts = value if isinstance(value, tuple) else ()
+    return (
+        isinstance(value, _PYTHON_TYPES[kind])
+        and not isinstance(value, bool)
+        and all(isinstance(part, str) for part in parts)
+    )
