@@ -126,23 +126,26 @@ class State:
         return cls.open(path, readonly=False)
 
     @classmethod
-    def open(cls, path: Path, readonly: bool = True) -> State:
-        """An existing state directory."""
+    def open(cls, path: Path, readonly: bool = True, patience: float = 5.0) -> State:
+        """An existing state directory. Where another process writes, it is waited for up to `patience` seconds."""
         file = path / STATE_FILE
         if not path.exists():
             raise StateError(f"{path}: there is no such directory")
         if not file.is_file():
             raise StateError(f"{path}: not a state directory (no {STATE_FILE} in it)")
         try:
-            connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}", uri=True)
+            mode = "ro" if readonly else "rw"
+            connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", patience, uri=True)
             try:
                 _check(connection, file)
                 if not readonly:
-                    connection.execute("PRAGMA journal_mode = WAL")
+                    _write_ahead(connection)
             except BaseException:
                 connection.close()
                 raise
         except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StateError(f"{file}: locked by another process that writes to it; try again") from None
             raise StateError(f"{file}: damaged or unreadable ({error})") from None
         return cls(connection, readonly, path)
 
@@ -296,6 +299,20 @@ def _check(connection: sqlite3.Connection, file: Path) -> None:
         raise StateError(f"{file}: schema version {version}; accepted: {SCHEMA_VERSION}")
     if pragma("quick_check") != "ok":
         raise StateError(f"{file}: damaged or unreadable (the integrity check failed)")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """From now on, and until nobody has the file open any more."""
+    for _ in range(10):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:
+            # Another process does the same, or the contrary: this pragma does not wait for it, BEGIN does.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
+    # Whoever has read the log keeps others from ending it.
+    connection.execute("SELECT 1 FROM meta").fetchall()
 
 
 def _filter_row(item: DriverFilter) -> list[object]:
