@@ -410,7 +410,8 @@ def _data(kind: int, stored: int | str | bytes) -> Data:
     return int.from_bytes(stored, "little") if kind == RegistryType.REG_QWORD and isinstance(stored, bytes) else stored
 
 
-def _known_at(path: str, name: str) -> KnownValue | None:
+def known_at(path: str, name: str) -> KnownValue | None:
+    """What the subsystem knows of a value of a key (full path), if anything."""
     return _BY_PATH.get((_GROUP_POLICY_OBJECT.sub(b"{guid}", _fold(path)), _fold(name)))
 
 
@@ -420,7 +421,7 @@ def _check(path: str, name: str, value: object, type: RegistryType | None) -> tu
     It shows the given value only where the subsystem knows what it is: others may hold a preshared key.
     """
     _check_name(name, "value", _VALUE_NAME_MAXIMUM)
-    item = _known_at(path, name)
+    item = known_at(path, name)
     if isinstance(value, list):
         value = tuple(value)
     kind = type if type is not None else _type_for(value)
