@@ -17,6 +17,10 @@ class PolicyError(IpsecError):
     """An IPsec policy is malformed or contradicts itself."""
 
 
+class DirectoryError(IpsecError):
+    """A directory (LDAP) does not answer, refuses, or answers with something that it should not."""
+
+
 class NegotiationError(IpsecError):
     """ISAKMP/Oakley was asked for something that it cannot do."""
 
