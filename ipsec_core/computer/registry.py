@@ -136,7 +136,7 @@ _LOG = KnownValue(
     "ipsecpa.log",
     0,
     0,
-    "name of a file that ends in .log or .txt, without a folder, other than oakley.log",
+    "file name without a folder that ends in .log or .txt, not oakley.log",
     "service",
     "KB 257225",
 )
