@@ -1,7 +1,7 @@
 r"""Files of the Registry Editor (.reg) and a `Registry`.
 
-Read: "Windows Registry Editor Version 5.00", in UTF-16LE with a byte order mark, or in UTF-8 with or without one; and
-"REGEDIT4", in code page 1252. Written: version 5, with CRLF.
+Read: "Windows Registry Editor Version 5.00", in UTF-16LE or UTF-8, each with or without a byte order mark; and
+"REGEDIT4", in code page 1252. Written: version 5, with a byte order mark and CRLF.
 
     ; a comment, also behind a value
     [HKEY_LOCAL_MACHINE\SOFTWARE\...]     makes the key; HKLM, HKCU, HKU or their long names
@@ -124,8 +124,8 @@ def export(registry: Registry, key: str) -> str:
 
 
 def encode(text: str, utf8: bool = False) -> bytes:
-    """An exported text as the Registry Editor writes it, UTF-16LE with a byte order mark, or as plain UTF-8."""
-    return text.encode() if utf8 else _BOM + text.encode("utf-16-le")
+    """An exported text as the Registry Editor writes it, in UTF-16LE, or in UTF-8; with a byte order mark."""
+    return _UTF8_BOM + text.encode() if utf8 else _BOM + text.encode("utf-16-le")
 
 
 # -- reading --
@@ -136,15 +136,15 @@ def _decoded(data: bytes, where: str) -> tuple[str, str]:
     skipped, encoding, inner = 0, "utf-8", "utf-16-le"
     if data.startswith(OLD_HEADER.encode()):
         encoding = inner = _OLD_ENCODING
-    elif data.startswith(_BOM):
-        skipped, encoding = len(_BOM), "utf-16-le"
+    elif data.startswith((_BOM, HEADER[:1].encode("utf-16-le"))):
+        skipped, encoding = len(_BOM) if data.startswith(_BOM) else 0, "utf-16-le"
     elif data.startswith(_UTF8_BOM):
         skipped = len(_UTF8_BOM)
     try:
         return data[skipped:].decode(encoding), inner
     except UnicodeDecodeError as error:
         line = data[skipped : skipped + error.start].decode(encoding).count("\n") + 1
-        accepted = "UTF-16LE with a byte order mark, UTF-8; for REGEDIT4 code page 1252"
+        accepted = "UTF-16LE, UTF-8; for REGEDIT4 code page 1252"
         raise RegistryError(f"{where}:{line}: not {_ENCODINGS[encoding]}; accepted: {accepted}") from None
 
 

@@ -120,6 +120,7 @@ def test_encodings() -> None:
     assert wanted[1] == SetValue("x:3", "HKLM\\x", "ä€", Value(RegistryType.REG_SZ, "\U0001f600"))
     assert parse(b"\xef\xbb\xbf" + text.encode(), "x") == wanted
     assert parse(b"\xff\xfe" + text.encode("utf-16-le"), "x") == wanted
+    assert parse(text.encode("utf-16-le"), "x") == wanted
     assert parse(text.replace("\n", "\r\n").encode(), "x") == wanted
 
 
@@ -175,10 +176,10 @@ def test_wrong_lines(lines: list[str], where: int, what: str) -> None:
         (b"", "x.reg:1: not a file of the Registry Editor; accepted: Windows Registry Editor Version 5.00, REGEDIT4"),
         (b"\n" + HEADER.encode(), "x.reg:1: not a file of the Registry Editor"),
         (HEADER.encode("utf-16-be"), "x.reg:1: not "),
-        (HEADER.encode("utf-16-le"), "x.reg:1: not a file of the Registry Editor"),
+        (HEADER[:-1].encode("utf-16-le"), "x.reg:1: not a file of the Registry Editor"),
         (b"\xff\xfe" + "REGEDIT4\n".encode("utf-16-le"), "x.reg:1: not a file of the Registry Editor"),
         (b"REGEDIT5\n", "x.reg:1: not a file of the Registry Editor"),
-        (file("; \xfc")[:-4] + b"\xfc", "x.reg:3: not UTF-8; accepted: UTF-16LE with a byte order mark, UTF-8;"),
+        (file("; \xfc")[:-4] + b"\xfc", "x.reg:3: not UTF-8; accepted: UTF-16LE, UTF-8; for REGEDIT4 code page 1252"),
         (b"\xff\xfe" + f"{HEADER}\n\n;".encode("utf-16-le") + b"\0\xdc", "x.reg:3: not UTF-16LE; accepted: "),
         (b"\xff\xfe" + f"{HEADER}\n".encode("utf-16-le") + b"\0", "x.reg:2: not UTF-16LE; accepted: "),
         (b"REGEDIT4\n\n;\x81", "x.reg:3: not code page 1252; accepted: "),
@@ -296,7 +297,7 @@ def test_what_is_written(registry: Registry) -> None:
 
 def test_encoded(registry: Registry) -> None:
     assert encode("ä\r\n") == b"\xff\xfe\xe4\x00\r\x00\n\x00"
-    assert encode("ä\r\n", utf8=True) == b"\xc3\xa4\r\n"
+    assert encode("ä\r\n", utf8=True) == b"\xef\xbb\xbf\xc3\xa4\r\n"
 
 
 SCALARS = st.text(st.characters(exclude_categories=["Cs"]))
