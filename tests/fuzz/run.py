@@ -1,6 +1,6 @@
-"""`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built, and each of IKE beside this file, with the seeds
-of FOLDER/TARGET, two at a time: FUZZ_SECONDS (60) of wall time for the data plane, as many of one processor for IKE.
-One line a target; findings end up in FOLDER, and the exit status is 1 then."""
+"""`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built, and those in Python beside this file, with the
+seeds of FOLDER/TARGET, two at a time: FUZZ_SECONDS (60) of wall time for the data plane, as many of one processor for IKE, and
+as many for each reader of files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ SHARES = {"inbound": 4, "frag": 1, "trace": 1, "icmp": 1, "matcher": 1}
 LONGEST = {"inbound": 4096, "frag": 4096, "trace": 32768, "icmp": 2048, "matcher": 2048}
 # In Python, by atheris; a third of the time each.
 IKE = {"isakmp": 2048, "responder": 512, "initiator": 512}
+# In Python, too; the whole time each.
+READERS = {"reg": 4096}
+PYTHON = IKE | READERS
 HERE = Path(__file__).resolve().parent
 # What Python says of an invariant; what a sanitizer or libFuzzer does.
 REASONS = (
@@ -28,8 +31,8 @@ def fuzz(folder: Path, target: str, seconds: int) -> bool:
     """Whether the target ran to its end without a finding."""
     corpus, log = folder / "corpus" / target, folder / f"{target}.log"
     corpus.mkdir(parents=True, exist_ok=True)
-    program = [sys.executable, f"{HERE}/fuzz_{target}.py"] if target in IKE else [f"{folder}/fuzz_{target}"]
-    command = [*program, str(corpus), f"{folder}/{target}", f"-max_len={(LONGEST | IKE)[target]}"]
+    program = [sys.executable, f"{HERE}/fuzz_{target}.py"] if target in PYTHON else [f"{folder}/fuzz_{target}"]
+    command = [*program, str(corpus), f"{folder}/{target}", f"-max_len={(LONGEST | PYTHON)[target]}"]
     command += [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-verbosity=1"]
     # The same start every time: a change is judged by what it changed. FUZZ_SEED=0 looks elsewhere.
     command += [f"-artifact_prefix={folder}/{target}-", f"-seed={os.environ.get('FUZZ_SEED') or 1}"]
@@ -57,6 +60,7 @@ def main(folder: Path) -> int:
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(fuzz, folder, t, max(1, seconds * share // 4)) for t, share in SHARES.items()]
         runs += [pool.submit(fuzz, folder, target, max(1, seconds // len(IKE))) for target in IKE]
+        runs += [pool.submit(fuzz, folder, target, seconds) for target in READERS]
         return 0 if all(run.result() for run in runs) else 1
 
 

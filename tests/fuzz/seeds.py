@@ -144,6 +144,49 @@ def conversations(rng: random.Random) -> Iterator[bytes]:
             )
 
 
+def reg_files() -> Iterator[bytes]:
+    """Inputs of fuzz_reg: bodies behind a byte that stands for the head (reg_reader.py), and whole files."""
+    policy = (
+        r"[HKEY_LOCAL_MACHINE\SOFTWARE\Policies\Microsoft\Windows\IPSec\Policy\Local]",
+        r'"ActivePolicy"="SOFTWARE\\Policies\\ipsecPolicy{7238523c-70fa-11d1-864c-14a300000000}"',
+        "; of a comment \u20ac",
+        '@="\u00e4 \\"quoted\\""',
+        '"ipsecData"=hex:b8,20,dc,80,\\',
+        "  c8,2e,d1,11",
+        '"whenChanged"=dword:3a1b2c3d',
+        '"ipsecNFAReference"=hex(7):61,00,62,00,00,00,63,00,00,00,00,00',
+        '"ImagePath"=hex(2):25,00,00,00',
+        '"lines"=hex(1):61,00,0d,00,0a,00,00,00',
+        '"wide"=hex(b):00,00,00,00,00,00,00,80',
+        '"none"=hex(0):',
+        '"gone"=-',
+        r"[-HKEY_LOCAL_MACHINE\SOFTWARE\Policies]",
+        r"[HKEY_USERS\.DEFAULT]",
+    )
+    driver = (r"[HKLM\SYSTEM\CurrentControlSet\Services\IPSEC]", '"SAIdleTime"=dword:0000012c', '"x"="two', 'lines"')
+    version, old = "Windows Registry Editor Version 5.00", "REGEDIT4"
+    for lines in (policy, driver):
+        text = "\r\n".join((version, "", *lines, ""))
+        yield text.encode()
+        yield b"\xef\xbb\xbf" + text.encode()
+        yield b"\xff\xfe" + text.encode("utf-16-le")
+        yield text.replace(version, old).encode("cp1252")
+    bodies = (
+        *policy[1:],
+        '"SAIdleTime"=dword:1',
+        "@=-",
+        r"[-HKLM\x]",
+        '"x"=hex(4):01,00,00,00',
+        '"x"=hex(6):00,00',
+        '"x',
+    )
+    for body in bodies:
+        yield b"\1" + body.encode()
+        yield b"\3" + body.encode("cp1252")
+        yield b"\2" + body.encode("utf-16-le")
+    yield b"\4" + "\r\n".join(driver).encode()
+
+
 def write(folder: Path, seeds: list[bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate(seeds):
@@ -175,6 +218,7 @@ def main(folder: Path) -> None:
     write(folder / "isakmp", list(reads(messages)))
     write(folder / "responder", list(conversations(rng)))
     write(folder / "initiator", list(conversations(rng)))
+    write(folder / "reg", list(reg_files()))
     write(folder / "trace", captures if len(captures) <= CAPTURES else rng.sample(captures, CAPTURES))
 
 
