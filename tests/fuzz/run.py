@@ -1,6 +1,7 @@
 """`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built, and those in Python beside this file, with the
-seeds of FOLDER/TARGET, two at a time: FUZZ_SECONDS (60) of wall time for the data plane, as many of one processor for IKE, and
-as many for each reader of files."""
+seeds of FOLDER/TARGET, two at a time: FUZZ_SECONDS (60) of wall time for the data plane, as many of one processor for
+IKE, and as many for each reader of files. One line a target; findings end up in FOLDER, and the exit status is then 1.
+"""
 
 from __future__ import annotations
 
