@@ -30,7 +30,7 @@ KB = "accepted: 64 to 1024 (KB)"
 ALGORITHMS = "is not an algorithm here; accepted: " + ", ".join(item.text for item in Confidentiality) + ", NONE"
 REGISTRY = (
     "SAIdleTime, CacheSize, SAHashSize, EnableOffload, NoDefaultExempt, Debug, Log, EnableLogging, EnableDOSProtect, "
-    "StrongCrlCheck"
+    "StrongCrlCheck, ProhibitIpSec"
 )
 NAME = (
     "not a computer name; accepted: printable, without /, not beginning with a dot, "
