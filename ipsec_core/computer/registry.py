@@ -244,15 +244,9 @@ class Registry:
 
     def create_key(self, key: str) -> str:
         """Make a key and its parents where they are missing; the full path in the case in which it is kept."""
-        names = full_path(key).split("\\")
+        path = full_path(key)
         with self.transaction():
-            depth, path = len(names), None
-            while depth and (path := self._spelling("\\".join(names[:depth]))) is None:
-                depth -= 1
-            for name in names[depth:]:
-                path = name if path is None else f"{path}\\{name}"
-                self._execute("INSERT INTO registry_keys VALUES (?)", (path,))
-        return str(path)
+            return self._create(path)
 
     def set(self, key: str, name: str, value: object, type: RegistryType | None = None) -> None:
         """Write a value, and its key where missing. The type is the given one, else follows from the Python type.
@@ -266,7 +260,7 @@ class Registry:
             self._execute(
                 "INSERT INTO registry_values VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (path, name) DO UPDATE SET type = excluded.type, data = excluded.data",
-                (self.create_key(path), name, int(kind), _stored(kind, data)),
+                (self._create(path), name, int(kind), _stored(kind, data)),
             )
 
     def get(self, key: str, name: str) -> Data:
@@ -332,6 +326,16 @@ class Registry:
                 values[name] = Value(RegistryType(kind), _data(kind, data))
         yield from sorted(tree.items(), key=lambda item: _fold(item[0]).split(b"\\"))
 
+    def _create(self, path: str) -> str:
+        names = path.split("\\")
+        depth, found = len(names), None
+        while depth and (found := self._spelling("\\".join(names[:depth]))) is None:
+            depth -= 1
+        for name in names[depth:]:
+            found = name if found is None else f"{found}\\{name}"
+            self._execute("INSERT INTO registry_keys VALUES (?)", (found,))
+        return str(found)
+
     def _value(self, key: str, name: str) -> Value:
         path = full_path(key)
         value = self._row(path, name)
@@ -386,15 +390,15 @@ def full_path(key: str) -> str:
     return "\\".join((hives[hive.upper()], *names))
 
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_NOT_IN_NAMES = re.compile("[\0-\x1f\ud800-\udfff]")
+
+
 def _check_name(name: str, what: str, maximum: int) -> None:
-    if len(name) > maximum or min(name, default=" ") < " " or not _encodable(name):
+    if len(name) > maximum or _NOT_IN_NAMES.search(name):
         shown = name if len(name) <= 60 else f"{name[:60]}..."
         accepted = f"up to {maximum} characters, no control characters, no halves of surrogate pairs"
         raise RegistryError(f"{shown!r} is not a name of a {what}; accepted: {accepted}")
-
-
-def _encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _stored(kind: RegistryType, data: Data) -> int | str | bytes:
@@ -440,7 +444,7 @@ def _check(path: str, name: str, value: object, type: RegistryType | None) -> tu
     if item is _LOG and not _LOG_NAME.fullmatch(str(value)):
         raise RegistryError(f"{place}: {shown} is no name of a log; accepted: {item.accepted}")
     for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
-        if not _encodable(text) or (kind is RegistryType.REG_MULTI_SZ and (not text or "\0" in text)):
+        if _HALF_PAIR.search(text) or (kind is RegistryType.REG_MULTI_SZ and (not text or "\0" in text)):
             accepted = "texts without halves of surrogate pairs; in REG_MULTI_SZ not empty and without NUL"
             raise RegistryError(f"{place}: {shown} cannot be kept as {kind.name}; accepted: {accepted}")
     return kind, value  # type: ignore[return-value]
