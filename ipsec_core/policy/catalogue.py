@@ -6,23 +6,38 @@ of a shared one is a change of all rules that use it. What was edited is in the 
 
 from __future__ import annotations
 
+import operator
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ipsec_core.errors import PolicyError
-from ipsec_core.policy.model import FilterAction, Policy, Rule
-from ipsec_core.policy.objects import guid_text
+from ipsec_core.policy.model import FilterAction, KeyExchangeSettings, Policy, Rule
+from ipsec_core.policy.objects import ObjectName, StoredObject, guid_text
 from ipsec_core.policy.selectors import FilterList
 
 _Named = TypeVar("_Named", Policy, FilterList, FilterAction)
+_Shared = TypeVar("_Shared", FilterList, FilterAction)
+_NO_GUID = uuid.UUID(int=0)
+Model = Policy | KeyExchangeSettings | Rule | FilterAction | FilterList
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a catalogue was read from: all objects of the store, what those say that were understood, the assignment."""
+
+    objects: Mapping[ObjectName, StoredObject] = field(default_factory=dict)
+    models: Mapping[ObjectName, Model] = field(default_factory=dict)
+    assigned: uuid.UUID | None = None
 
 
 class Catalogue:
     """Names are found without regard to case, or as a GUID in braces. `new_guid` numbers what is added.
 
-    Every method that cannot be carried out raises PolicyError of one line and changes nothing.
+    Every method that cannot be carried out raises PolicyError of one line and changes nothing. `loaded` is for
+    `storage`. The filter action of a default response rule is its own, and not offered to others.
     """
 
     def __init__(
@@ -39,6 +54,7 @@ class Catalogue:
         self._lists: dict[uuid.UUID, FilterList] = {}
         self._actions: dict[uuid.UUID, FilterAction] = {}
         self._assigned = assigned
+        self.loaded = Loaded()
         for filter_list in filter_lists:
             self._adopt_list(filter_list)
         for action in filter_actions:
@@ -63,6 +79,11 @@ class Catalogue:
     @property
     def assigned(self) -> Policy | None:
         return self._policies.get(self._assigned) if self._assigned else None
+
+    @property
+    def assigned_guid(self) -> uuid.UUID | None:
+        """The assignment, also that of a policy that there is not."""
+        return self._assigned
 
     def policy(self, name: str) -> Policy:
         return _find("policy", self._policies, name)
@@ -89,9 +110,11 @@ class Catalogue:
     # -- policies --
 
     def add_policy(self, policy: Policy) -> Policy:
-        """The policy as it is kept; its name must be new. Filter lists and actions without a GUID become new ones."""
+        """The policy as it is kept; its name must be new. What has no GUID, or another policy's, gets one."""
         _refuse_known("policy", self._policies, policy.name)
-        return self._put(replace(policy, guid=policy.guid or self._new_guid()))
+        if policy.guid in self._policies:
+            policy = replace(policy, guid=None)
+        return self._put(policy)
 
     def replace_policy(self, name: str, policy: Policy) -> Policy:
         """Another content, or name, for a policy; rules that keep their GUID remain the same objects."""
@@ -144,9 +167,8 @@ class Catalogue:
         old = self.filter_list(name)
         if item.name.casefold() != old.name.casefold():
             _refuse_known("filter list", self._lists, item.name)
-        kept = replace(item, guid=old.guid)
-        self._change(old, lambda rule: replace(rule, filter_list=kept))
-        return self._adopt_list(kept)
+        with self._step():
+            return self._adopt_list(replace(item, guid=old.guid))
 
     def delete_filter_list(self, name: str) -> None:
         old = self.filter_list(name)
@@ -162,9 +184,8 @@ class Catalogue:
         old = self.filter_action(name)
         if item.name.casefold() != old.name.casefold():
             _refuse_known("filter action", self._actions, item.name)
-        kept = replace(item, guid=old.guid)
-        self._change(old, lambda rule: replace(rule, filter_action=kept))
-        return self._adopt_action(kept)
+        with self._step():
+            return self._adopt_action(replace(item, guid=old.guid))
 
     def delete_filter_action(self, name: str) -> None:
         old = self.filter_action(name)
@@ -173,49 +194,88 @@ class Catalogue:
 
     # -- inside --
 
-    def _change(self, item: FilterList | FilterAction, change: Callable[[Rule], Rule]) -> None:
-        """All new rules are made before one is kept: one that is refused leaves all as they were."""
-        changed: dict[uuid.UUID, Policy] = {}
-        for policy, rule in self.users(item):
-            now = changed.get(_guid(policy), policy)
-            rules = tuple(change(one) if one.guid == rule.guid else one for one in now.rules)
-            changed[_guid(policy)] = replace(now, rules=rules)
-        self._policies |= changed
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """All of an editing step or nothing; after it every rule says what its filter list and action now say."""
+        before = dict(self._policies), dict(self._lists), dict(self._actions)
+        try:
+            yield
+            self._policies = {guid: self._current(policy) for guid, policy in self._policies.items()}
+        except PolicyError:
+            self._policies, self._lists, self._actions = before
+            raise
+
+    def _current(self, policy: Policy) -> Policy:
+        rules = tuple(self._current_rule(rule) for rule in policy.rules)
+        return policy if all(map(operator.is_, rules, policy.rules)) else replace(policy, rules=rules)
+
+    def _current_rule(self, rule: Rule) -> Rule:
+        action = self._actions.get(rule.filter_action.guid or _NO_GUID, rule.filter_action)
+        filter_list = rule.filter_list and self._lists.get(rule.filter_list.guid or _NO_GUID, rule.filter_list)
+        if action is rule.filter_action and filter_list is rule.filter_list:
+            return rule
+        return replace(rule, filter_list=filter_list, filter_action=action)
 
     def _put(self, policy: Policy) -> Policy:
-        lists, actions = dict(self._lists), dict(self._actions)
-        try:
-            rules = tuple(self._adopt_rule(rule) for rule in policy.rules)
-        except PolicyError:
-            self._lists, self._actions = lists, actions
-            raise
-        kept = replace(
-            policy,
-            guid=policy.guid or self._new_guid(),
-            key_exchange=replace(policy.key_exchange, guid=policy.key_exchange.guid or self._new_guid()),
-            rules=rules,
-        )
-        self._policies[_guid(kept)] = kept
-        return kept
+        """Keeps a policy. What it says of a filter list or action that others share is said of theirs too."""
+        guid = policy.guid or self._new_guid()
+        with self._step():
+            others = [other for other in self._policies.values() if other.guid != guid]
+            taken = {guid for other in others for rule in other.rules for guid in (rule.guid, rule.filter_action.guid)}
+            rules: list[Rule] = []
+            for rule in self._agreed(policy.rules):
+                rules.append(self._adopt_rule(rule, taken))
+                taken.add(rules[-1].guid)
+            settings = policy.key_exchange
+            if settings.guid is None or any(other.key_exchange.guid == settings.guid for other in others):
+                settings = replace(settings, guid=self._new_guid())
+            self._policies[guid] = replace(policy, guid=guid, key_exchange=settings, rules=tuple(rules))
+        return self._policies[guid]
 
-    def _adopt_rule(self, rule: Rule) -> Rule:
+    def _agreed(self, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        """The rules of a policy; what one of them says anew of a shared filter list or action, all of them say."""
+        lists: dict[uuid.UUID, FilterList] = {}
+        actions: dict[uuid.UUID, FilterAction] = {}
+        for rule in rules:
+            if rule.filter_list is not None:
+                _settle("filter list", lists, self._lists, rule.filter_list)
+            _settle("filter action", actions, self._actions, rule.filter_action)
+        return tuple(
+            replace(
+                rule,
+                filter_list=rule.filter_list and lists.get(rule.filter_list.guid or _NO_GUID, rule.filter_list),
+                filter_action=actions.get(rule.filter_action.guid or _NO_GUID, rule.filter_action),
+            )
+            for rule in rules
+        )
+
+    def _adopt_rule(self, rule: Rule, taken: set[uuid.UUID | None]) -> Rule:
+        """A rule belongs to one policy, as its default response does: the copy of another's becomes a new one."""
+        action = rule.filter_action
+        if rule.filter_list is not None or action.guid in self._actions:
+            action = self._adopt_action(_shared("filter action", self._actions, action))
+        elif action.guid is None or action.guid in taken:
+            action = replace(action, guid=self._new_guid())
         return replace(
             rule,
-            guid=rule.guid or self._new_guid(),
-            filter_list=self._adopt_list(_shared("filter list", self._lists, rule.filter_list))
-            if rule.filter_list
-            else None,
-            filter_action=self._adopt_action(_shared("filter action", self._actions, rule.filter_action)),
+            guid=self._new_guid() if rule.guid is None or rule.guid in taken else rule.guid,
+            filter_list=rule.filter_list and self._adopt_list(_shared("filter list", self._lists, rule.filter_list)),
+            filter_action=action,
         )
 
+    def _numbered(self, item: FilterList) -> FilterList:
+        if item.guid is not None and all(one.guid is not None for one in item.filters):
+            return item
+        filters = tuple(one if one.guid else replace(one, guid=self._new_guid()) for one in item.filters)
+        return replace(item, guid=item.guid or self._new_guid(), filters=filters)
+
     def _adopt_list(self, item: FilterList) -> FilterList:
-        filters = tuple(replace(one, guid=one.guid or self._new_guid()) for one in item.filters)
-        kept = replace(item, guid=item.guid or self._new_guid(), filters=filters)
+        kept = self._numbered(item)
         self._lists[_guid(kept)] = kept
         return kept
 
     def _adopt_action(self, item: FilterAction) -> FilterAction:
-        kept = replace(item, guid=item.guid or self._new_guid())
+        kept = item if item.guid else replace(item, guid=self._new_guid())
         self._actions[_guid(kept)] = kept
         return kept
 
@@ -270,6 +330,17 @@ def _shared(what: str, items: dict[uuid.UUID, _Named], item: _Named) -> _Named:
     if known is not None and known != item:
         raise PolicyError(f"there is a {what} {item.name!r} already that says something else; accepted: another name")
     return known or item
+
+
+def _settle(what: str, settled: dict[uuid.UUID, _Shared], known: dict[uuid.UUID, _Shared], item: _Shared) -> None:
+    """Notes what a rule says of a shared one; two rules that each say something new must say the same."""
+    if item.guid is None:
+        return
+    now, earlier = known.get(item.guid), settled.get(item.guid)
+    if earlier is None or earlier == now:
+        settled[item.guid] = item
+    elif item not in (now, earlier):
+        raise PolicyError(f"two rules of a policy say different things of the {what} {item.name!r}")
 
 
 def _refuse_known(what: str, items: dict[uuid.UUID, _Named], name: str) -> None:

@@ -11,7 +11,7 @@ Filter lists and filter actions with the same GUID are one object that several r
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Address
 
@@ -116,6 +116,7 @@ class AuthenticationMethod:
 class KeyExchangeSettings:
     """Main Mode settings of a policy ([MS-GPIPSEC] 2.2.1.2.1); `quick_mode_limit` 0 means no limit.
 
+    A method whose own lifetime is `lifetime_seconds` has none of its own: stored methods always say theirs.
     `soft_lifetime_seconds` is netsh's softsaexpirationtime. At 0, as in Windows 2000, a soft SA remains as long as
     traffic is regularly sent (KB 257225).
     """
@@ -133,6 +134,12 @@ class KeyExchangeSettings:
         check_range("lifetime_seconds", self.lifetime_seconds, 1, DWORD)
         check_range("quick_mode_limit", self.quick_mode_limit, 0, DWORD)
         check_range("soft_lifetime_seconds", self.soft_lifetime_seconds, 0, DWORD)
+        if any(method.lifetime_seconds == self.lifetime_seconds for method in self.methods):
+            methods = tuple(
+                replace(one, lifetime_seconds=0) if one.lifetime_seconds == self.lifetime_seconds else one
+                for one in self.methods
+            )
+            object.__setattr__(self, "methods", methods)
 
     def lifetime_of(self, method: KeyExchangeMethod) -> int:
         """Seconds that a Main Mode SA agreed by `method` may live."""
