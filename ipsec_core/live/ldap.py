@@ -15,6 +15,7 @@ from ipsec_core.live.ldap_connection import (
     DirectoryConnection,
     DirectoryServer,
     Refusal,
+    one_line,
 )
 from ipsec_core.policy.directory import (
     CONDITION,
@@ -83,21 +84,22 @@ class LdapStore:
         The directory sets whenChanged, not `now`. A reader sees the steps on the way: none of them leaves a reference
         to an object that does not exist, if `changes` as a whole does not.
         """
+        if not changes:
+            return
         done: list[Step] = []
-        with DirectoryConnection(self.server) as connection:
-            domain = connection.domain
-            try:
-                for step in self._steps(connection, changes, domain):
+        try:
+            with DirectoryConnection(self.server) as connection:
+                for step in self._steps(connection, changes, connection.domain):
                     done.append(step)
                     self._carry_out(connection, step)
-            except DirectoryError as error:
-                if isinstance(error, Refusal):
-                    # What was refused has not happened; without an answer nobody knows.
-                    del done[-1:]
-                left = self._take_back(done)
-                if left:
-                    raise DirectoryError(f"{error}; not taken back: {', '.join(map(str, left))}") from error
-                raise
+        except DirectoryError as error:
+            if isinstance(error, Refusal):
+                # What was refused has not happened; without an answer nobody knows.
+                del done[-1:]
+            left = self._take_back(done)
+            if left:
+                raise DirectoryError(f"{error}; not taken back: {', '.join(map(str, left))}") from error
+            raise
 
     # --- reading ---
 
@@ -105,7 +107,7 @@ class LdapStore:
         try:
             found = [from_entry(*entry) for entry in connection.search(container, "level", CONDITION, READ)]
         except PolicyError as error:
-            raise DirectoryError(f"{self.server.place}: {error}") from None
+            raise DirectoryError(f"{self.server.place}: {one_line(error)}") from None
         objects = by_name(found)
         if len(objects) < len(found):
             raise DirectoryError(f"{self.server.place}: {container}: two entries with one name")
@@ -118,7 +120,7 @@ class LdapStore:
                 try:
                     return assigned_policy(assignment_dn(gpo, domain), entry)
                 except PolicyError as error:
-                    raise DirectoryError(f"{self.server.place}: {error}") from None
+                    raise DirectoryError(f"{self.server.place}: {one_line(error)}") from None
         return None
 
     def _stamp(self, connection: DirectoryConnection, domain: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import ldap3
@@ -20,6 +22,7 @@ from ipsec_core.errors import DirectoryError
 from ipsec_core.live.ldap_channel import Channel
 from ipsec_core.live.ldap_kerberos import sasl_bind
 
+_Result = TypeVar("_Result")
 Attributes = Mapping[str, Sequence[bytes]]
 
 _PAGE = 500
@@ -52,7 +55,8 @@ class DirectoryServer:
     server's own. `user` with `password` is a simple bind (DN, user@domain or DOMAIN\\user), with `kerberos` a principal
     whose key is in `keytab`, or whoever has tickets; without any, anonymous. The server's certificate has to be valid
     for HOST, issued by one of `ca_file` (PEM) or of the system. `service_host` is the name in the server's Kerberos
-    account if HOST is another. No call takes longer than `timeout` seconds, but for the resolver and Kerberos.
+    account if HOST is another. No connection lasts longer than `timeout` seconds, but for the
+    resolver, Kerberos and further addresses of HOST.
     """
 
     url: str
@@ -113,10 +117,18 @@ class Refusal(DirectoryError):
         self.code = code
 
 
-def _line(text: object) -> str:
+def one_line(text: object, most: int = 300) -> str:
     """What a server or a library says, fit for one line: printable, and not endless."""
     words = "".join(char if char.isprintable() else " " for char in str(text))
-    return re.sub(" +", " ", words).strip()[:200] or "no reason given"
+    return re.sub(" +", " ", words).strip()[:most] or "no reason given"
+
+
+def _tls_context(file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        said = error.strerror or error
+        raise DirectoryError(f"{file}: {said}; accepted: certificates of authorities, PEM") from error
 
 
 class DirectoryConnection:
@@ -183,18 +195,19 @@ class DirectoryConnection:
             if cookie:
                 options["paged_cookie"] = cookie
             self._carry_out(f"search {base or 'of the root'}", lambda: self._ldap.search(base, condition, **options))
-            found += self._entries()
-            controls = self._ldap.result.get("controls") or {}
-            cookie = controls.get(_PAGED_RESULTS, {}).get("value", {}).get("cookie")
+            cookie = self._call("search", partial(self._take, found))
             if not cookie:
                 return found
 
-    def _entries(self) -> Iterator[tuple[str, dict[str, list[bytes]]]]:
+    def _take(self, found: list[tuple[str, dict[str, list[bytes]]]]) -> bytes | None:
+        """Adds the entries that came, and gives the cookie for the next page."""
         for answer in self._ldap.response or ():
             # Continuation references lead to other servers, which hold no part of this container.
             if answer["type"] == "searchResEntry":
-                attributes = answer["raw_attributes"]
-                yield answer["dn"], {name.casefold(): list(values) for name, values in attributes.items()}
+                attributes = answer["raw_attributes"].items()
+                found.append((answer["dn"], {name.casefold(): list(values or ()) for name, values in attributes}))
+        paged = (self._ldap.result.get("controls") or {}).get(_PAGED_RESULTS)
+        return paged["value"]["cookie"] or None if paged else None
 
     def add(self, dn: str, attributes: Attributes) -> None:
         words = {name: list(values) for name, values in attributes.items()}
@@ -212,18 +225,16 @@ class DirectoryConnection:
 
     def _open(self, *, start_tls: bool) -> None:
         server = self.server
-        target = ldap3.Server(
-            server.host, server.port, get_info=ldap3.NONE, connect_timeout=max(0.01, self._end - time.monotonic())
-        )
+        context = _tls_context(server.ca_file) if start_tls or server.tls else None
         simple = {"user": server.user, "password": server.password} if server.password and not server.kerberos else {}
+        target = ldap3.Server(server.host, server.port, get_info=ldap3.NONE)
         self._ldap = ldap3.Connection(target, **simple, auto_referrals=False, check_names=False)
-        self._call("connect", lambda: self._ldap.open(read_server_info=False))
+        self._call("connect", self._connect)
         try:
-            self._attach(self._ldap.socket)
             if start_tls:
                 self._carry_out(_START_TLS_NAME, lambda: self._ldap.extended(_START_TLS))
-            if start_tls or server.tls:
-                self._call("TLS", self._wrap)
+            if context is not None:
+                self._call("TLS", partial(self._wrap, context))
             if server.kerberos:
                 self._call("Kerberos bind", self._bind_kerberos)
             else:
@@ -232,18 +243,30 @@ class DirectoryConnection:
             self._channel.close()
             raise
 
-    def _attach(self, stream: Any) -> None:
+    def _connect(self) -> None:
+        """In place of ldap3's open(), which leaves sockets behind and lets Nagle's algorithm wait."""
+        stream = socket.create_connection((self.server.host, self.server.port), self._left())
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._attach(stream)
+        self._ldap.closed, self._ldap.listening, self._ldap.strategy._outstanding = False, True, {}
+
+    def _left(self) -> float:
+        return max(0.01, self._end - time.monotonic())
+
+    def _attach(self, stream: socket.socket) -> None:
         self._channel = Channel(stream, self._end)
         self._ldap.socket = self._channel
 
-    def _wrap(self) -> None:
+    def _wrap(self, context: ssl.SSLContext) -> None:
         file = self.server.ca_file
         try:
             context = ssl.create_default_context(cafile=file)
         except OSError as error:
-            raise DirectoryError(f"{file}: {error.strerror}; accepted: certificates of authorities, PEM") from error
+            raise DirectoryError(
+                f"{file}: {error.strerror or error}; accepted: certificates of authorities, PEM"
+            ) from error
         stream = self._channel.stream
-        stream.settimeout(max(0.01, self._end - time.monotonic()))
+        stream.settimeout(self._left())
         self._attach(context.wrap_socket(stream, server_hostname=self.server.host))
 
     def _bind_kerberos(self) -> None:
@@ -262,17 +285,20 @@ class DirectoryConnection:
         return bytes(result.get("saslCreds") or b"")
 
     def _carry_out(self, what: str, operation: Callable[[], object]) -> None:
-        self._call(what, operation)
-        self._judge(what, self._ldap.result, (_SUCCESS,))
-
-    def _call(self, what: str, operation: Callable[[], object]) -> None:
-        try:
+        def all_of_it() -> None:
             operation()
+            self._judge(what, self._ldap.result, (_SUCCESS,))
+
+        self._call(what, all_of_it)
+
+    def _call(self, what: str, operation: Callable[[], _Result]) -> _Result:
+        try:
+            return operation()
         except DirectoryError:
             raise
         except Exception as error:
             # ldap3 decodes what a server sends without expecting lies: anything may come out of it.
-            reason = f"no answer within {self.server.timeout:g} s" if "timed out" in str(error) else _line(error)
+            reason = f"no answer within {self.server.timeout:g} s" if "timed out" in str(error) else one_line(error)
             raise DirectoryError(f"{self.server.place}: {what}: {reason}") from error
 
     def _judge(self, what: str, result: Mapping[str, Any], accepted: Sequence[int]) -> None:
@@ -281,11 +307,10 @@ class DirectoryConnection:
             return
         said = f"{result.get('description')} ({code})"
         if code == _REFERRAL:
-            said = (
-                f"refers to {', '.join(map(_line, (result.get('referrals') or ['nobody'])[:3]))}, which is not followed"
-            )
+            others = ", ".join(one_line(url, 60) for url in (result.get("referrals") or ["nobody"])[:3])
+            said = f"refers to {others}, which is not followed"
         elif result.get("message"):
             said += f": {result['message']}"
         if what == _START_TLS_NAME:
             said += "; accepted: a server with StartTLS, ldaps://, or protection NONE"
-        raise Refusal(f"{self.server.place}: {what}: {_line(said)}", code)
+        raise Refusal(f"{self.server.place}: {what}: {one_line(said)}", code)

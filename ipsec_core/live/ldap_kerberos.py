@@ -50,21 +50,21 @@ def sasl_bind(
         # RFC 4752 3.1: the server offers layers and the size that it takes; the client chooses, as itself.
         offer = context.unwrap(answer or exchange(b"")).message
         if len(offer) != 4:
-            raise OSError("Kerberos: the server's offer of security layers is malformed")
+            raise OSError("the server's offer of security layers is malformed")
         wanted = _NO_LAYER if tls else _SEALED
         if not offer[0] & wanted:
-            raise OSError("Kerberos: the server seals nothing without TLS" if not tls else "Kerberos: no GSSAPI in TLS")
+            raise OSError(f"the server does not offer {'GSSAPI inside of TLS' if tls else 'to seal'}")
         size = 0 if tls else LARGEST_SEALED
         exchange(context.wrap(bytes((wanted,)) + size.to_bytes(3, "big"), False).message)
         if not tls:
             channel.seal(context, int.from_bytes(offer[1:], "big"))
     except gssapi.exceptions.GSSError as error:
-        raise OSError(f"Kerberos: {error}") from error
+        raise OSError(str(error)) from error
 
 
 def _credentials(gssapi: Any, principal: str, keytab: Path | None) -> Any:
     name = gssapi.Name(principal, gssapi.NameType.kerberos_principal) if principal else None
-    store = None if keytab is None else {"client_keytab": f"FILE:{keytab}", "ccache": f"MEMORY:ldap {principal}"}
+    store = None if keytab is None else {"client_keytab": f"FILE:{keytab}", "ccache": f"MEMORY:{keytab} {principal}"}
     return gssapi.Credentials(name=name, usage="initiate", mechs=[gssapi.MechType.kerberos], store=store)
 
 

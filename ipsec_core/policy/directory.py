@@ -57,7 +57,7 @@ _RDN = re.compile(r"\s*+cn\s*+=((?:\\.|[^\\,+])*+)(?:,|$)", re.IGNORECASE | re.D
 _ESCAPED = re.compile(r"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 # Active Directory renames what is deleted, in the references to it as well ([MS-ADTS] 3.1.1.5.5).
 _DELETED = re.compile(r"\nDEL:.*", re.DOTALL)
-_TIME = re.compile(r"(\d{10})(\d\d)?(\d\d)?(?:[.,]\d+)?(Z|[+-]\d\d(?:\d\d)?)")
+_TIME = re.compile(r"(\d{10})(\d\d)?(\d\d)?(?:[.,]\d+)?(Z|[+-]\d\d(?:\d\d)?)", re.ASCII)
 _ASSIGNMENT = re.compile(r"cn=ipsec,cn=windows,cn=microsoft,cn=machine,cn=(\{[^,]*\}),cn=policies,cn=system,")
 
 Values: TypeAlias = Mapping[str, Sequence[bytes]]
@@ -91,6 +91,11 @@ def parse_dn(dn: str) -> ObjectName:
     return ObjectName.parse(_DELETED.sub("", value).strip())
 
 
+def _shown(dn: str) -> str:
+    """Fit for one line."""
+    return dn if dn.isprintable() and len(dn) <= 300 else ascii(dn[:300])
+
+
 # --- times ---
 
 
@@ -116,7 +121,7 @@ def from_entry(dn: str, values: Values) -> StoredObject:
     try:
         return _from_entry(dn, values)
     except PolicyError as error:
-        raise PolicyError(f"entry {dn}: {error}") from None
+        raise PolicyError(f"entry {_shown(dn)}: {error}") from None
 
 
 def _from_entry(dn: str, values: Values) -> StoredObject:
@@ -184,7 +189,7 @@ def assigned_policy(dn: str, values: Values) -> uuid.UUID:
         if len(owners) != 1 or owners[0].object_class is not ObjectClass.POLICY:
             raise PolicyError(f"{OWNERS} names {', '.join(map(str, owners)) or 'nothing'}; accepted: one policy")
     except PolicyError as error:
-        raise PolicyError(f"entry {dn}: {error}") from None
+        raise PolicyError(f"entry {_shown(dn)}: {error}") from None
     return owners[0].guid
 
 
@@ -273,7 +278,7 @@ class LdifStore:
             return
         item = from_entry(entry.dn, entry.values)
         if item.name in found:
-            raise PolicyError(f"entry {entry.dn}: a second entry with this name")
+            raise PolicyError(f"entry {_shown(entry.dn)}: a second entry with this name")
         found[item.name] = item
 
     def objects(self) -> tuple[StoredObject, ...]:

@@ -43,7 +43,9 @@ class Samba:
         self.krb5.write_text(CLIENT)
 
     def start(self) -> None:
-        self._tool("domain", "provision", f"--targetdir={self.folder}", f"--realm={REALM}", "--domain=ADLAB",
+        # Nothing of it has to survive.
+        self._tool("domain", "provision", "--option=ldb:nosync=true",
+                   f"--targetdir={self.folder}", f"--realm={REALM}", "--domain=ADLAB",
                    "--server-role=dc", "--host-name=dc1", f"--host-ip={PEER_ADDRESS}", "--dns-backend=NONE",
                    f"--adminpass={PASSWORD}", f"--option=interfaces=lo {PEER_ADDRESS}/24",
                    "--option=bind interfaces only=yes")  # fmt: skip
@@ -51,7 +53,7 @@ class Samba:
         self._tool("domain", "exportkeytab", self.keytab, f"--principal={PRINCIPAL}", "-s", self._configuration)
         for name, file in (("ca", self.tls.authority), ("cert", self.tls.certificate), ("key", self.tls.key)):
             shutil.copy2(file, self.folder / "private" / "tls" / f"{name}.pem")
-        options = {"server services": SERVICES, "server role check:inhibit": "yes"}
+        options = {"server services": SERVICES, "server role check:inhibit": "yes", "ldb:nosync": "true"}
         words = ["samba", "-i", "-M", "single", "-s", self._configuration]
         words += [f"--option={name}={value}" for name, value in options.items()]
         # Of /run it wants a folder of its own; `ip netns exec` has given us mounts of our own.

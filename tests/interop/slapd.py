@@ -135,6 +135,11 @@ class Slapd:
         wait_until(lambda: program.ended or all(map(_listens, (self.plain, self.tls))), "slapd")
         assert not program.ended, program.output
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._program is not None
+        return self._program.process
+
     def stop(self) -> None:
         if self._program is not None:
             self._program.stop()
