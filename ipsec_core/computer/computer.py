@@ -8,7 +8,6 @@ of the next timer.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -34,9 +33,10 @@ from ipsec_core.computer.listing import associations
 from ipsec_core.computer.negotiation import PolicyView
 from ipsec_core.computer.profiles import Profile, profile_of
 from ipsec_core.computer.reports import ENCRYPTION_WEAKENED, KEY_MATERIAL_WEAKENED, Reports
+from ipsec_core.computer.service import PolicyService
 from ipsec_core.computer.soft import SoftAssociations
 from ipsec_core.computer.state import Association, State
-from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
+from ipsec_core.computer.statistics import all_counters
 from ipsec_core.driver import Driver, Upcall, UpcallKind
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import (
@@ -59,8 +59,7 @@ from ipsec_core.ike import (
     SoftAssociation,
     TrafficSelector,
 )
-from ipsec_core.policy.agent import PolicyAgent
-from ipsec_core.policy.compile import compile_policy
+from ipsec_core.policy.compile import DriverFilter
 from ipsec_core.policy.model import Policy
 
 
@@ -83,6 +82,8 @@ _NO_FAULT = (FailureReason.DELETED_BEFORE_COMPLETION, FailureReason.POLICY_CHANG
 class Computer:
     """A computer with one IPv4 address.
 
+    Its IPsec policy is that of `domain` (a name for people; `service` says when to ask the domain), else `policy`, else
+    what is assigned in the registry.
     `seed` (bytes) determines every random choice; use bytes of the operating system for real keys. `registry` gives
     values of the subsystem by name (SAHashSize, CacheSize, ...). `profile` is "windows-2000" (only its algorithms are
     offered and accepted), "windows-2000-update" (with NAT traversal and IKE fragmentation) or "modern" (all that the
@@ -96,9 +97,10 @@ class Computer:
         self,
         name: str,
         address: IPv4Address,
-        policy: Policy | None,
+        policy: Policy | None = None,
         *,
         seed: bytes,
+        domain: str = "",
         profile: str = "windows-2000",
         options: IkeOptions | None = None,
         high_encryption: bool = True,
@@ -117,7 +119,6 @@ class Computer:
         for value, data in (registry or {}).items():
             self.state.registry.set_known(value, data)
         self.log = self.state.event_log(audit)
-        self.agent = PolicyAgent()
         self.keys: list[KeyRecord] = []
         self.ike_keys: list[tuple[bytes, bytes]] = []
         self.packets: list[bytes] = []
@@ -133,7 +134,6 @@ class Computer:
             nat_traversal=bool(self._options.nat_traversal),
         )
         self._idle_seconds = float(self.state.registry.known_number("SAIdleTime"))
-        self._policy = policy
         self._high_encryption = high_encryption
         _check_strength(self._profile, high_encryption)
         self._credentials = Credentials(certificates, kerberos)
@@ -148,6 +148,8 @@ class Computer:
         self._switches: dict[int, float] = {}  # inbound SPI -> when a pair is to carry what another one still does
         self._next_tick: float | None = None
         self._reports = Reports(self.log, address)
+        self.service = PolicyService(self.state, self._reports, self._prepare, self._changed, policy, domain)
+        self.agent = self.service.agent
         self._soft = SoftAssociations(self.driver, self._reports.soft_ended)
         self._trace: oakley_log.OakleyLog | None = None
         self._engine = self._new_engine()
@@ -192,56 +194,71 @@ class Computer:
     # The Policy Agent
 
     def start(self, now: float) -> None:
-        """Starts the Policy Agent: the policy goes into driver and IKE. PolicyError when it cannot be carried out."""
-        self._at(now)
-        view = self._view_of(self._policy)
-        self._reports.agent(self.agent.start(now, self._policy, [self.address]))
-        self._take_over(now, view)
+        """Starts the Policy Agent: the policy goes into driver and IKE.
 
-    def update_policy(self, now: float, policy: Policy | None) -> None:
-        """Another policy, or the old one changed, or none. PolicyError, and all as before, if it cannot be carried out.
-
-        Soft SAs end, and so do the SAs whose filter is gone or has another filter action or authentication.
+        IpsecError, and it stays stopped, when the policy cannot be read or carried out.
         """
         self._at(now)
-        view = self._view_of(policy)
-        events = self.agent.update(now, policy, [self.address])
-        self._policy = policy
-        if events:
-            self._reports.agent(events)
-            self._take_over(now, view)
-            self._settle(now)
+        self.service.start(now, [self.address])
+        self._take_over(now, self._plan())
+
+    def update_policy(self, now: float, policy: Policy | None) -> None:
+        """Another policy of the owner, or the old one changed, or none: then that of the registry, read anew.
+
+        Soft SAs end, and so do the SAs whose filter is gone or has another filter action or authentication. IpsecError,
+        and all as before, if it cannot be read or carried out.
+        """
+        self.service.update(now, [self.address], policy)
+
+    def change_address(self, now: float, address: IPv4Address) -> None:
+        """The interface has another address: all SAs of the former one end, and filters with *me* have the new one."""
+        self._at(now)
+        self._engine.close(now)
+        self._settle(now)
+        self.address = self._reports.address = address
+        self._engine = self._new_engine()
+        if self.agent.active is not None:
+            self.service.update(now, [address], self.service.policy)
 
     def restart_agent(self, now: float, policy: Policy | None = None) -> None:
         """Restarts the service: all SAs end, hard and soft, and the statistics begin at 0.
 
-        It takes `policy`, or the one that it had, and reads the registry anew.
+        It takes `policy`, or reads anew what it had, and the registry. IpsecError, and all as before, if it could not
+        start again.
         """
         self._at(now)
-        if policy is not None:
-            self._view_of(policy)
-            self._policy = policy
-        self.stop(now)
+        self.service.restart(now, [self.address], policy or self.service.policy)
+        self._end(now)
         self.driver.reset_counters()
         self._reports.forget()
         self._engine = self._new_engine()
-        self.start(now)
+        self._take_over(now, self._plan())
 
     def stop(self, now: float) -> None:
         """Stops the service: peers are told of the end of all SAs, and nothing is protected any more."""
         self._at(now)
+        self.service.stop(now)
+        self._end(now)
+
+    def _plan(self) -> PolicyView | None:
+        return self.agent.active.plan if self.agent.active else None
+
+    def _changed(self, now: float) -> None:
+        self._at(now)
+        if self._plan() is not self._view:
+            self._take_over(now, self._plan())
+            self._settle(now)
+
+    def _end(self, now: float) -> None:
         self._engine.close(now)
         self._settle(now)
-        self._reports.agent(self.agent.stop(now))
         self._take_over(now, None)
         self._settle(now)
 
-    def _view_of(self, policy: Policy | None) -> PolicyView | None:
-        if policy is None:
-            return None
+    def _prepare(self, policy: Policy, filters: tuple[DriverFilter, ...]) -> PolicyView:
         return PolicyView(
             policy,
-            compile_policy(policy, [self.address]),
+            filters,
             self._profile,
             self._credentials,
             high_encryption=self._high_encryption,
@@ -493,19 +510,7 @@ class Computer:
 
     def counters(self) -> dict[str, int]:
         """IPsec statistics, ISAKMP/Oakley statistics, then the driver's and the engine's own, in this order."""
-        driver, engine = self.driver.counters(), self._engine.statistics()
-        values = {key: driver.pop(key) for _, key in IPSEC_STATISTICS}
-        isakmp = {re.sub(r"[ -]", "_", name.lower()): count for name, count in engine.items()}
-        values |= {key: isakmp.pop(key) for _, key in OAKLEY_STATISTICS}
-        # The driver's are those that exist, the article's those that were negotiated.
-        values["active_soft_associations"] = driver.pop("soft_associations")
-        values |= driver
-        values |= {f"ike_{name}": count for name, count in isakmp.items()}
-        for direction in ("out", "in"):
-            values |= {
-                f"{direction}_{name.lower()}": n for name, n in self.driver.status_counters(direction).items() if n
-            }
-        return values
+        return all_counters(self.driver, self._engine.statistics())
 
     def associations(self) -> list[Association]:
         """The SAs of the driver as IP Security Monitor lists them, outbound before inbound; AH and ESP together."""
@@ -530,7 +535,7 @@ class Computer:
         self.state.set_meta("time", now)
         self.state.set_meta("address", str(self.address))
         self.state.set_meta("ip_security_enabled", self._view is not None)
-        self.state.save_policy(self._policy)
+        self.state.save_policy(self._view.policy if self._view else None)
         self.state.save_filters([(item, hits.get(number, 0)) for number, item in filters.items()])
         self.state.save_counters(self.counters())
         self.state.save_associations(self.associations())

@@ -122,8 +122,9 @@ MESSAGES: Mapping[tuple[str, int], Message] = {
     ),
     ("PolicyAgent", 279): Message("System", "Information", "{all}"),
     ("PolicyAgent", 284): Message(
-        "System", "Error", "The Policy Agent cannot contact Active Directory for the domain {0}."
+        "System", "Error", "The Policy Agent cannot contact Active Directory for the domain {0}: {1}"
     ),
+    ("PolicyAgent", 308): Message("System", "Error", "{all}"),
     ("Oakley", 507): Message(
         "Application",
         "Information",

@@ -32,17 +32,19 @@ _IDENTITY_REFUSED = (FailureReason.CREDENTIALS_UNACCEPTABLE, FailureReason.INVAL
 
 
 class Reports:
-    """Files the events of the computer with this address."""
+    """Files the events of the computer at `address`."""
 
     def __init__(self, log: EventLog, address: IPv4Address) -> None:
         self._log = log
-        self._address = address
+        self.address = address
         self._peers: dict[str, PeerIdentity] = {}  # as their last Main Mode has shown
         self._warned: set[tuple[int, str]] = set()
 
     def agent(self, events: Sequence[AgentEvent]) -> None:
+        """Those that Windows 2000 files; the others are for the agent's own log."""
         for event in events:
-            self._log.report(event.time, "PolicyAgent", event.event_id, event.strings)
+            if ("PolicyAgent", event.event_id) in eventlog.MESSAGES:
+                self._log.report(event.time, "PolicyAgent", event.event_id, event.strings)
 
     def forget(self) -> None:
         """The service starts anew."""
@@ -114,7 +116,7 @@ class Reports:
         self._log.report(now, "Security", number, tuple(strings))
 
     def _hosts(self, remote: str) -> str:
-        return eventlog.filter_lines(IPv4Network(self._address), IPv4Network(remote), 0, 0, 0)
+        return eventlog.filter_lines(IPv4Network(self.address), IPv4Network(remote), 0, 0, 0)
 
 
 def _identity(peer: PeerIdentity | None, remote: str) -> str:

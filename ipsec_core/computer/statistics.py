@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from ipsec_core.driver import Driver
 
 
 class Statistic(NamedTuple):
@@ -30,3 +34,18 @@ OAKLEY_STATISTICS = (
     Statistic("Soft Associations", "soft_associations"),
     Statistic("Authentication failures", "authentication_failures"),
 )
+
+
+def all_counters(driver: Driver, engine: Mapping[str, int]) -> dict[str, int]:
+    """IPsec statistics, ISAKMP/Oakley statistics, then the driver's and the engine's own, in this order."""
+    counters = driver.counters()
+    values = {key: counters.pop(key) for _, key in IPSEC_STATISTICS}
+    isakmp = {re.sub(r"[ -]", "_", name.lower()): count for name, count in engine.items()}
+    values |= {key: isakmp.pop(key) for _, key in OAKLEY_STATISTICS}
+    # The driver's are those that exist, the article's those that were negotiated.
+    values["active_soft_associations"] = counters.pop("soft_associations")
+    values |= counters
+    values |= {f"ike_{name}": count for name, count in isakmp.items()}
+    for direction in ("out", "in"):
+        values |= {f"{direction}_{name.lower()}": n for name, n in driver.status_counters(direction).items() if n}
+    return values

@@ -150,7 +150,7 @@ def test_only_audited_outcomes_are_logged(
 def test_other_logs_need_no_audit_policy(connection: sqlite3.Connection) -> None:
     log = EventLog(connection, "BOB")
     log.report(0.0, "PolicyAgent", 279, ("Updating IPsec Policy.", "No IPsec {policy} is in effect."))
-    log.report(1.0, "PolicyAgent", 284, ("lab.example",))
+    log.report(1.0, "PolicyAgent", 284, ("lab.example", "no answer"))
     log.report(2.0, "Oakley", 542)
     log.report(3.0, "IPSEC", 4283, eventlog.dropped_packets(7, "10.0.0.1"), user="SYSTEM")
     log.report(4.0, "IPSEC", 4289, eventlog.no_filter("10.0.0.9"))
