@@ -272,8 +272,12 @@ class Computer:
         self._soft.remove(now)
         self._backoff.clear()
         self.driver.set_filters(view.driver_filters() if view else ())
-        if before is not None and (view is None or not view.same_key_exchange(before)):
-            self._engine.close(now, FailureReason.POLICY_CHANGED)
+        if before is not None:
+            self._engine.close(
+                now,
+                FailureReason.POLICY_CHANGED,
+                lambda remote: view is None or not view.same_key_exchange(before, remote),
+            )
         for pair in list(self._pairs.values()):
             if view is None or pair.event.reference not in view.filters:
                 self._engine.delete_child(now, pair.inbound_spi)

@@ -195,10 +195,14 @@ class PolicyView:
 
     def main_mode(self, local: str, remote: str) -> MainModePolicy | None:
         """Of the first rule that negotiates with the peer."""
+        rule = self._main_mode_rule(remote)
+        return None if rule is None else self._main_modes[rule]
+
+    def _main_mode_rule(self, remote: str) -> int | None:
         peer = IPv4Address(remote)
         for item in self._negotiating():
             if item.tunnel_endpoint == peer if item.tunnel_endpoint else peer in item.destination:
-                return self._main_modes[item.rule]
+                return item.rule
         return None
 
     def quick_mode(self, local: str, remote: str, selectors: TrafficSelector) -> QuickModePolicy | None:
@@ -244,11 +248,15 @@ class PolicyView:
                 return reference if item.action in ("negotiate", "passthrough") else None
         return None
 
-    def same_key_exchange(self, other: PolicyView) -> bool:
-        """Whether Main Mode would be done in the same way under the other policy."""
-        return self.policy.key_exchange == other.policy.key_exchange and {
-            rule.authentication_methods for rule in self.policy.rules
-        } == {rule.authentication_methods for rule in other.policy.rules}
+    def same_key_exchange(self, other: PolicyView, remote: str) -> bool:
+        """Whether Main Mode with the peer would be done, and in the same way as under the other policy."""
+        mine, others = self._main_mode_rule(remote), other._main_mode_rule(remote)
+        return (
+            mine is not None
+            and others is not None
+            and self.policy.key_exchange == other.policy.key_exchange
+            and self.policy.rules[mine].authentication_methods == other.policy.rules[others].authentication_methods
+        )
 
     def _negotiating(self) -> Iterable[DriverFilter]:
         return (item for item in self.filters.values() if item.action == "negotiate" and item.direction == "outbound")

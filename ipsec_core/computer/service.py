@@ -107,7 +107,7 @@ class PolicyService:
 
     @contextmanager
     def _trying(self, now: float, policy: Policy | None, *, running: bool) -> Iterator[None]:
-        """With another policy of the owner, which is forgotten if the work fails; an event tells that the policy did."""
+        """With another policy of the owner, which is forgotten if that cannot be used; then an event says so."""
         before, self.policy = self.policy, policy
         try:
             yield

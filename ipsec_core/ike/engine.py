@@ -157,12 +157,17 @@ class IkeEngine:
         """A packet has come in under an SPI of ours whose pair is not established yet, if that is of interest."""
         self._quick_modes.inbound_traffic(now, spi)
 
-    def close(self, now: float, reason: FailureReason = FailureReason.DELETED_BEFORE_COMPLETION) -> None:
-        """End everything: the service stops or its policy is replaced. The engine can be used again afterwards.
+    def close(
+        self,
+        now: float,
+        reason: FailureReason = FailureReason.DELETED_BEFORE_COMPLETION,
+        concerns: Callable[[str], bool] = lambda remote: True,
+    ) -> None:
+        """End everything with the peers that it `concerns`: the service stops, or its policy is another one for them.
 
-        `reason` is what acquires under way hear.
+        The engine can be used again afterwards. `reason` is what acquires under way hear.
         """
-        for pending in self._acquires.all():
+        for pending in [one for one in self._acquires.all() if concerns(one.request.remote)]:
             request = pending.request
             self._out.events.append(
                 NegotiationFailed(
@@ -175,9 +180,9 @@ class IkeEngine:
                     answers=self._acquires.answered([pending]),
                 )
             )
-        for child in self._children.all():
+        for child in [one for one in self._children.all() if concerns(one.remote)]:
             self.delete_child(now, child.inbound_spi)
-        for main in self._mains.all():
+        for main in [one for one in self._mains.all() if concerns(one.remote)]:
             self._main_modes.end(now, main, FailurePoint.ME)
 
     # Acquires

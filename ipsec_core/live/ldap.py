@@ -6,7 +6,6 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from ipsec_core.errors import DirectoryError, PolicyError
 from ipsec_core.live.ldap_connection import (
@@ -17,6 +16,7 @@ from ipsec_core.live.ldap_connection import (
     Refusal,
     one_line,
 )
+from ipsec_core.policy.agent import Reading
 from ipsec_core.policy.directory import (
     CONDITION,
     DEFAULT_DOMAIN_GPO,
@@ -34,15 +34,6 @@ from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName, StoredOb
 # What moves with every change of an object: exact in Active Directory and in OpenLDAP, to the second elsewhere.
 _STAMPS = ("uSNChanged", "entryCSN", "whenChanged", "modifyTimestamp")
 _ASSIGNED = ("objectClass", "ipsecName", "description", OWNERS)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """All that a directory said at one moment. `stamp` differs from that of every other state of the same server."""
-
-    stamp: str
-    assigned: uuid.UUID | None
-    objects: tuple[StoredObject, ...]
 
 
 class LdapStore:
@@ -76,7 +67,8 @@ class LdapStore:
             stamp = self._stamp(connection, domain)
             if since is not None and since.stamp == stamp:
                 return since
-            return Reading(stamp, self._assigned(connection, domain), self._objects(connection, container_dn(domain)))
+            container = container_dn(domain)
+            return Reading(stamp, self._assigned(connection, domain), self._objects(connection, container), container)
 
     def apply(self, changes: Changes, now: int = 0) -> None:
         """Carries out all of `changes`, or takes back what was done; the error tells what could not be taken back.

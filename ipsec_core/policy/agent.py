@@ -1,8 +1,8 @@
 """The IPSEC Policy Agent service: which policy is in effect, where it comes from, and what it tells about that.
 
 The policy of the domain counts, else its cached copy, else the one that is assigned on the computer, else none; they
-are not merged. What is in effect stays when the domain is down or slow, or says what cannot be carried out ([MS-GPIPSEC]
-3.2.5): only its word that no policy is assigned ends it.
+are not merged. What is in effect stays when the domain is down or slow, or says what cannot be carried out
+([MS-GPIPSEC] 3.2.5): only its word that no policy is assigned ends it.
 
 Sans-IO: times (seconds) and answers come in, events go out, and `PolicyAgent.active` is to be in effect. Whoever owns
 the agent asks the domain when `next_poll` says so, loads the filters of `active`, and files the events.
