@@ -12,7 +12,7 @@ from ipsec_core.computer.registry import POLICY_REFERENCE_KEYS, Registry
 from ipsec_core.policy.agent import Reading
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName, PolicyStore, StoredObject, by_name
-from ipsec_core.policy.registry_store import CACHE, LOCAL, RegistryStore
+from ipsec_core.policy.registry_store import RegistryStore
 from ipsec_core.policy.storage import read_policy
 
 _PATH = "DSIPSECPolicyPath"
@@ -22,7 +22,7 @@ _WRITTEN = r"HKEY_LOCAL_MACHINE\SOFTWARE\Policies\Microsoft\Windows\IPsec\GPTIPS
 
 def local_policy(registry: Registry) -> Policy | None:
     """The one that is assigned in the local store; IpsecError when it cannot be read."""
-    return _assigned(RegistryStore(registry, LOCAL))
+    return _assigned(RegistryStore(registry))
 
 
 class GroupPolicy:
@@ -37,10 +37,10 @@ class GroupPolicy:
         return any(self._registry.exists(key, _PATH) for key in _FORMS)
 
     def read(self) -> Policy | None:
-        return _assigned(RegistryStore(self._registry, CACHE))
+        return _assigned(RegistryStore(self._registry, "Cache"))
 
     def keep(self, now: float, reading: Reading) -> None:
-        store = RegistryStore(self._registry, CACHE)
+        store = RegistryStore(self._registry, "Cache")
         with self._registry.transaction():
             before = {item.name for item in store.objects()}
             put = _belonging(reading)

@@ -22,7 +22,7 @@ from ipsec_core.errors import IpsecError, PolicyError
 from ipsec_core.policy.agent import Reading
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.objects import Changes, ObjectClass, guid_text
-from ipsec_core.policy.registry_store import CACHE, LOCAL, RegistryStore
+from ipsec_core.policy.registry_store import RegistryStore
 from ipsec_core.policy.storage import read_catalogue, save
 from ipsec_core.policy.toml import policy_from_table
 
@@ -53,7 +53,7 @@ def answer(made: Policy | None) -> Reading:
         assign(state, named("Another one"))
         if made is not None:
             assign(state, made)
-        store = RegistryStore(state.registry, LOCAL)
+        store = RegistryStore(state.registry)
         return Reading(f"{made}", store.assigned() if made else None, store.objects(), CONTAINER)
 
 
@@ -117,7 +117,7 @@ def test_a_change_in_the_registry(how: str) -> None:
         made.stop(1.0)
         made.start(1.0)
     assert in_effect(made) == ("local", "Assigned")
-    RegistryStore(state.registry, LOCAL).apply(Changes(assign=None), 0)
+    RegistryStore(state.registry).apply(Changes(assign=None), 0)
     made.update_policy(2.0, None)
     assert in_effect(made) == ("local", None)
 
@@ -128,7 +128,7 @@ def test_what_is_broken_in_the_registry_leaves_the_last_policy() -> None:
     pair = Pair(None, named("Assigned"), alice={"state": state})
     pair.send(10)
     before = pair.a.associations()
-    store = RegistryStore(state.registry, LOCAL)
+    store = RegistryStore(state.registry)
     store.apply(Changes(delete=tuple(one.name for one in store.objects() if one.object_class is ObjectClass.ISAKMP)), 0)
     for number, change in enumerate((partial(pair.a.update_policy, policy=None), pair.a.restart_agent)):
         with pytest.raises(PolicyError, match="ipsecISAKMPReference"):
@@ -176,7 +176,7 @@ def test_a_policy_of_the_domain() -> None:
     path = f"LDAP://CN=ipsecPolicy{guid_text(said.assigned or uuid.UUID(int=0))},{CONTAINER}"
     assert registry.get(REFERENCE, "DSIPSECPolicyPath") == path
     assert registry.get(REFERENCE, "DSIPSECPolicyName") == "Group"
-    kept = RegistryStore(registry, CACHE)
+    kept = RegistryStore(registry, "Cache")
     assert kept.assigned() == said.assigned
     assert len([one for one in kept.objects() if one.object_class is ObjectClass.POLICY]) == 1
     assert len(kept.objects()) == 5
@@ -231,7 +231,7 @@ def test_a_domain_that_lies_changes_nothing() -> None:
         assert in_effect(pair.a) == ("domain", "Group")
         assert events(pair.a).count(308) == number + 1
     assert pair.a.associations() == before
-    kept = RegistryStore(pair.a.state.registry, CACHE)
+    kept = RegistryStore(pair.a.state.registry, "Cache")
     assert kept.assigned() == said.assigned
 
 
@@ -362,7 +362,7 @@ def test_without_debug_no_log(tmp_path: Path) -> None:
 
 def test_an_error_of_the_start_is_in_the_event_log() -> None:
     state = State.memory("A")
-    RegistryStore(state.registry, LOCAL).apply(Changes(assign=uuid.UUID(int=5)), 0)
+    RegistryStore(state.registry).apply(Changes(assign=uuid.UUID(int=5)), 0)
     made = computer(state)
     with pytest.raises(IpsecError):
         made.start(0.0)
