@@ -35,7 +35,7 @@ def named(name: str, *methods: str, **more: Any) -> Policy:
     return replace(policy(*(methods or (METHOD,)), **more), name=name)
 
 
-def assign(state: State, made: Policy, root: str = LOCAL) -> None:
+def assign(state: State, made: Policy, root: str = "Local") -> None:
     """As an administrator does it."""
     store = RegistryStore(state.registry, root)
     catalogue = read_catalogue(store)
