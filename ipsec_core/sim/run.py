@@ -17,11 +17,13 @@ from time import perf_counter
 from typing import Any
 
 from ipsec_core.computer.computer import Computer
+from ipsec_core.computer.state import State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
 from ipsec_core.driver import PASSES, STATUS_TEXT, Status
 from ipsec_core.errors import ScenarioError
 from ipsec_core.sim._world import Trace
-from ipsec_core.sim.scenario import Scenario, load_scenario
+from ipsec_core.sim.policies import ReadDirectory, Unchanging
+from ipsec_core.sim.scenario import ComputerScenario, Scenario, load_scenario
 from ipsec_core.sim.wireshark import write_esp_sa, write_ikev1_table
 from ipsec_core.sim.world import World
 
@@ -55,6 +57,7 @@ def simulate(
     out: Path,
     *,
     traffic: Path | None = None,
+    directory: ReadDirectory | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Runs the scenario and writes its folder of results.
@@ -63,7 +66,7 @@ def simulate(
     `out` may be new, empty, or an earlier output, which is replaced at the end. Raises ScenarioError, TrafficError or
     PolicyError, with nothing written.
     """
-    plan = load_scenario(scenario, traffic)
+    plan = load_scenario(scenario, traffic, directory)
     trace = Trace(plan.traffic.file)
     world = build_world(plan, trace, key_log=True)
     with _folder(out) as folder:
@@ -102,7 +105,10 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
         computer.name: world.computer(
             computer.name,
             computer.address,
-            computer.policy,
+            computer.policy.given,
+            directory=Unchanging(computer.policy.reading) if computer.policy.reading else None,
+            domain=computer.policy.domain,
+            state=_state(computer),
             profile=computer.profile,
             high_encryption=computer.high_encryption,
             certificates=computer.certificates,
@@ -126,6 +132,12 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
         as_fast_as_possible=plan.traffic.pace == "link",
     )
     return world
+
+
+def _state(computer: ComputerScenario) -> State:
+    state = State.memory(computer.name)
+    computer.policy.prepare(state)
+    return state
 
 
 def _data(plan: Scenario, world: World, trace: Trace) -> dict[str, Any]:
@@ -178,7 +190,7 @@ def _without_keys(value: object) -> object:
 
 
 def _notes(data: Mapping[str, Any], plan: Scenario) -> Iterator[str]:
-    for policy in dict.fromkeys(item.policy for item in plan.computers if item.policy is not None):
+    for policy in dict.fromkeys(item.policy.policy for item in plan.computers if item.policy.policy is not None):
         yield from (f"policy {policy.name!r}, {line}" for line in policy.warnings())
     capture = data["traffic"]["capture"]
     if capture["unmapped"]:

@@ -10,7 +10,7 @@ traffic = "office.pcap"             # or a table, see Traffic
 
 [computers.ALICE]
 address = "10.0.0.1"
-policy = "Lab"                      # name of a policy below
+policy = "Lab"                      # a policy below, a built-in one, a file or an address: see ipsec_core.sim.policies
 profile = "windows-2000"            # or "windows-2000-update": NAT-T; "modern": algorithms of today as well
 high_encryption = true              # false: export strength, DES at most
 certificates = "alice"              # a folder with own, roots, intermediates, crls; needs epoch
@@ -42,10 +42,11 @@ from ipsec_core.computer.negotiation import PolicyView
 from ipsec_core.computer.profiles import PROFILES, profile_of
 from ipsec_core.computer.registry import known_value
 from ipsec_core.computer.state import State
-from ipsec_core.errors import PolicyError, RegistryError, ScenarioError
+from ipsec_core.errors import IpsecError, PolicyError, RegistryError, ScenarioError
 from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
+from ipsec_core.sim.policies import PolicySource, ReadDirectory, Sources
 from ipsec_core.sim.realm import DEFAULT_EPOCH, Realm
 from ipsec_core.sim.units import parse_duration, parse_rate
 from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
@@ -65,11 +66,11 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ComputerScenario:
-    """A computer: its address, policy (None: no policy assigned), profile, audit policy, registry values by name."""
+    """A computer: its address, policy, profile, audit policy, registry values by name."""
 
     name: str
     address: IPv4Address
-    policy: Policy | None
+    policy: PolicySource
     profile: str
     audit: AuditPolicy
     registry: dict[str, object]
@@ -182,15 +183,17 @@ class _Table:
             raise ScenarioError(f"{self.at(key)}: unknown key; accepted: {', '.join(self._known)}")
 
 
-def load_scenario(path: Path, traffic: Path | None = None) -> Scenario:
-    """Reads and checks a scenario; `traffic` takes the place of its traffic file.
+def load_scenario(path: Path, traffic: Path | None = None, directory: ReadDirectory | None = None) -> Scenario:
+    """Reads and checks a scenario; `traffic` takes the place of its traffic file, `directory` reads "ldap://...".
 
     File names count from the scenario's folder.
     """
-    return read_scenario(read_toml(path, "a scenario file", ScenarioError), path, traffic)
+    return read_scenario(read_toml(path, "a scenario file", ScenarioError), path, traffic, directory)
 
 
-def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = None) -> Scenario:
+def read_scenario(
+    table: dict[str, object], path: Path, traffic: Path | None = None, directory: ReadDirectory | None = None
+) -> Scenario:
     """The scenario in a parsed TOML document; `path` is for messages and relative file names."""
     top = _Table(table, f"{path}: ")
     name = top.take("name", str, path.stem)
@@ -209,7 +212,8 @@ def read_scenario(table: dict[str, object], path: Path, traffic: Path | None = N
         raise ScenarioError(f"{top.at('epoch')}: {epoch} is not {_TYPES[datetime]}, such as 2026-11-23T12:00:00Z")
     realm = top.take("realm", str, "")
     member = Realm(realm, lambda: 0.0, bytes) if realm else None
-    computers = tuple(_computer(machines, key, policies, path.parent, epoch, member) for key in list(machines.values))
+    sources = Sources(policies, path.parent, directory)
+    computers = tuple(_computer(machines, key, sources, epoch, member) for key in list(machines.values))
     if computers[0].address == computers[1].address:
         raise ScenarioError(f"{path}: computers: both have the address {computers[0].address}")
     names = tuple(computer.name for computer in computers)
@@ -243,9 +247,7 @@ def _address(text: str, where: str) -> IPv4Address:
         raise ScenarioError(f"{where}: {text!r} is not an address; accepted: IPv4, such as 10.0.0.1") from None
 
 
-def _computer(
-    machines: _Table, name: str, policies: dict[str, Policy], folder: Path, epoch: datetime, realm: Realm | None
-) -> ComputerScenario:
+def _computer(machines: _Table, name: str, sources: Sources, epoch: datetime, realm: Realm | None) -> ComputerScenario:
     if not name or not name.isprintable() or "/" in name or name.startswith(".") or name in _TAKEN:
         raise ScenarioError(
             f"{machines.at(repr(name))}: not a computer name; accepted: printable, without /, "
@@ -255,12 +257,8 @@ def _computer(
     address = _address(table.take("address", str), table.at("address"))
     if address.is_multicast or address.is_reserved or address.is_loopback or address in _THIS_NETWORK:
         raise ScenarioError(f"{table.at('address')}: {address} is not the address of a host")
-    policy = None
-    if "policy" in table.values:
-        wanted = table.choice("policy", "", tuple(policies))
-        policy = policies[wanted]
-    else:
-        table.take("policy", str, "")
+    source = _policy(table, sources)
+    policy = source.policy
     profile = profile_of(table.choice("profile", "windows-2000", tuple(PROFILES)))
     audit = AuditPolicy.from_table(table.take("audit", dict, {}), table.at("audit"))
     registry = table.take("registry", dict, {})
@@ -270,7 +268,7 @@ def _computer(
     if not strong and profile.every_algorithm:
         raise ScenarioError(f"{table.at('high_encryption')}: false is not of the profile {profile.name}")
     store = table.take("certificates", str, "")
-    certificates = _certificates(table.at("certificates"), folder / store, epoch) if store else None
+    certificates = _certificates(table.at("certificates"), sources.folder / store, epoch) if store else None
     if policy is not None:
         try:
             PolicyView(
@@ -283,7 +281,23 @@ def _computer(
         except PolicyError as error:
             raise ScenarioError(f"{table.at('policy')}: {error}") from None
     table.end()
-    return ComputerScenario(name, address, policy, profile.name, audit, registry, hold, strong, certificates)
+    return ComputerScenario(name, address, source, profile.name, audit, registry, hold, strong, certificates)
+
+
+def _policy(table: _Table, sources: Sources) -> PolicySource:
+    where, name = table.at("policy"), ""
+    if isinstance(table.values.get("policy"), dict):
+        inner = table.table("policy")
+        wanted, name = inner.take("from", str), inner.take("name", str, "")
+        inner.end()
+    else:
+        wanted = table.take("policy", str, "")
+    if not wanted:
+        return PolicySource()
+    try:
+        return sources.find(wanted, name)
+    except IpsecError as error:
+        raise ScenarioError(f"{where}: {error}") from None
 
 
 def _certificates(where: str, store: Path, epoch: datetime) -> MachineStore:

@@ -23,8 +23,10 @@ from os import PathLike
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.credentials import CertificateStore
-from ipsec_core.errors import ScenarioError, TrafficError
+from ipsec_core.computer.state import State
+from ipsec_core.errors import DirectoryError, ScenarioError, TrafficError
 from ipsec_core.ike import IkeOptions, Kerberos
+from ipsec_core.policy.agent import Directory
 from ipsec_core.policy.model import Policy
 from ipsec_core.sim._world import NEVER, Capture, Trace, VirtualTime
 from ipsec_core.sim.realm import DEFAULT_EPOCH, Realm
@@ -67,6 +69,7 @@ class World:
         self.burst = burst
         self.computers: list[Computer] = []
         self.links: list[Link] = []
+        self._directories: dict[int, Directory] = {}  # of the nodes in a domain
         self.trace: Trace | None = None
         self._replay = (1, 0, False)
         self._captures: dict[int, str] = {}
@@ -86,13 +89,16 @@ class World:
         high_encryption: bool = True,
         certificates: CertificateStore | None = None,
         kerberos: Kerberos | None = None,
+        directory: Directory | None = None,
+        domain: str = "",
+        state: State | None = None,
         audit: AuditPolicy | None = None,
         registry: Mapping[str, object] | None = None,
         hold_packets: int = 0,
         backend: str | None = None,
         key_log: bool = False,
     ) -> Computer:
-        """Adds a computer with one NIC; see `Computer`."""
+        """Adds a computer with one NIC; see `Computer`. `directory` has the policies of its `domain`, a name."""
         seed = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         made = Computer(
             name,
@@ -104,12 +110,16 @@ class World:
             high_encryption=high_encryption,
             certificates=certificates,
             kerberos=kerberos,
+            domain=domain or ("Active Directory" if directory else ""),
+            state=state,
             audit=audit,
             registry=registry,
             hold_packets=hold_packets,
             backend=backend,
             key_log=key_log,
         )
+        if directory is not None:
+            self._directories[len(self.computers)] = directory
         self.computers.append(made)
         return made
 
@@ -261,6 +271,15 @@ class World:
                 made.timer(self.now)
             self._settle(node, made)
 
+    def _ask_directory(self, node: int, made: Computer) -> None:
+        """Reads the domain's policies when the Policy Agent wants to. A directory takes no virtual time."""
+        if node in self._directories and made.service.next_poll is not None and made.service.next_poll <= self.now:
+            since = made.service.poll(self.now)
+            try:
+                made.service.directory_answered(self.now, self._directories[node].read(since))
+            except DirectoryError as error:
+                made.service.directory_failed(self.now, str(error))
+
     def settle(self, made: Computer) -> None:
         """To be called after a call of a computer's own between two runs (`restart_agent`, `update_policy`, `stop`)."""
         self._settle(self.computers.index(made), made)
@@ -270,9 +289,10 @@ class World:
 
         Older ones are known by their number and ignored.
         """
+        self._ask_directory(node, made)
         for packet in made.take_packets():
             self.time.send(node, packet)
-        wanted = made.next_timer()
+        wanted = min((at for at in (made.next_timer(), made.service.next_poll) if at is not None), default=None)
         if wanted is None:
             self._scheduled.pop(node, None)
             return
