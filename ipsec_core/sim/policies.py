@@ -7,6 +7,7 @@
     policy = "domain.ldif"                          policies of a domain, exported from its directory
     policy = "ldap://dc.example.com"                the same from the directory itself, when the scenario is loaded
     policy = { from = "domain.ldif", name = "..." } another one than the one that is assigned there
+    policy = { from = "ldap://dc.example.com", user = "bob@example.com", password_file = "bob.txt", ca_file = "ca.pem" }
 
 Those of a domain reach the computer as Group Policy does. File names count from the scenario's folder.
 """
@@ -30,11 +31,21 @@ from ipsec_core.policy.registry_store import RegistryStore
 from ipsec_core.policy.storage import read_policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
 
-# Reads a directory at an address "ldap://..."; whoever may open a socket hands it in.
-ReadDirectory = Callable[[str], Reading]
+# Reads a directory at an address "ldap://...", as whom; whoever may open a socket hands it in.
+ReadDirectory = Callable[[str, "Login"], Reading]
 
 _ADDRESSES = ("ldap://", "ldaps://")
 _FILES = (".toml", ".reg", ".ldif")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who asks a directory (nobody: anonymous), and the authority whose certificates it has to have (none: anyone that
+    the system knows)."""
+
+    user: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +91,12 @@ class Sources:
     folder: Path
     directory: ReadDirectory | None
 
-    def find(self, wanted: str, name: str = "") -> PolicySource:
+    def find(self, wanted: str, name: str = "", login: Login | None = None) -> PolicySource:
         """`name` chooses another policy of a registry, domain or directory. IpsecError, one line."""
         if wanted.startswith(_ADDRESSES):
             if self.directory is None:
                 raise PolicyError(f"{wanted!r}: no directory is asked here; accepted: a file, or the name of a policy")
-            return _of_domain(self.directory(wanted), wanted, name)
+            return _of_domain(self.directory(wanted, login or Login()), wanted, name)
         file = self.folder / wanted
         if wanted.endswith(".ldif"):
             store = LdifStore(file)

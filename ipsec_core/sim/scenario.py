@@ -46,7 +46,7 @@ from ipsec_core.errors import IpsecError, PolicyError, RegistryError, ScenarioEr
 from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
-from ipsec_core.sim.policies import PolicySource, ReadDirectory, Sources
+from ipsec_core.sim.policies import Login, PolicySource, ReadDirectory, Sources
 from ipsec_core.sim.realm import DEFAULT_EPOCH, Realm
 from ipsec_core.sim.units import parse_duration, parse_rate
 from ipsec_core.sim.world import DEFAULT_DELAY, DEFAULT_MTU, DEFAULT_RATE, DEFAULT_REACTION
@@ -285,17 +285,20 @@ def _computer(machines: _Table, name: str, sources: Sources, epoch: datetime, re
 
 
 def _policy(table: _Table, sources: Sources) -> PolicySource:
-    where, name = table.at("policy"), ""
+    where, name, login = table.at("policy"), "", None
     if isinstance(table.values.get("policy"), dict):
         inner = table.table("policy")
         wanted, name = inner.take("from", str), inner.take("name", str, "")
+        user = inner.take("user", str, "")
+        files = [inner.take(key, str, "") for key in ("password_file", "ca_file")]
+        login = Login(user, *(sources.folder / file if file else None for file in files))
         inner.end()
     else:
         wanted = table.take("policy", str, "")
     if not wanted:
         return PolicySource()
     try:
-        return sources.find(wanted, name)
+        return sources.find(wanted, name, login)
     except IpsecError as error:
         raise ScenarioError(f"{where}: {error}") from None
 

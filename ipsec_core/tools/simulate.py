@@ -13,6 +13,11 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from ipsec_core.errors import ScenarioError
+from ipsec_core.live.ldap import LdapStore
+from ipsec_core.live.ldap_connection import DirectoryServer
+from ipsec_core.policy.agent import Reading
+from ipsec_core.sim.policies import Login
 from ipsec_core.sim.run import Progress, Result
 from ipsec_core.sim.run import simulate as run_scenario
 from ipsec_core.tools.common import console, json_option, print_json
@@ -37,7 +42,7 @@ def command(scenario: Path, out: Path, traffic: Path | None, quiet: bool, as_jso
     DIR gets link.pcapng, result.json, timing.json, keys for Wireshark, and a state directory for each computer.
     """
     with _progress(quiet) as report:
-        result = run_scenario(scenario, out, traffic=traffic, progress=report)
+        result = run_scenario(scenario, out, traffic=traffic, directory=_read_directory, progress=report)
     if as_json:
         print_json(_table(result))
     elif not quiet:
@@ -45,6 +50,15 @@ def command(scenario: Path, out: Path, traffic: Path | None, quiet: bool, as_jso
     if as_json or quiet:
         for note in result.notes:
             click.echo(f"note: {note}", err=True)
+
+
+def _read_directory(address: str, login: Login) -> Reading:
+    file = login.password_file
+    try:
+        password = file.read_text(encoding="utf-8").rstrip("\r\n") if file else ""
+    except (OSError, UnicodeDecodeError):
+        raise ScenarioError(f"{file}: cannot be read; accepted: a file with the password of {login.user!r}") from None
+    return LdapStore(DirectoryServer(address, login.user, password, ca_file=login.ca_file)).read()
 
 
 @contextmanager
