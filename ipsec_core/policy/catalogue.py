@@ -252,9 +252,9 @@ class Catalogue:
     def _adopt_rule(self, rule: Rule, taken: set[uuid.UUID | None]) -> Rule:
         """A rule belongs to one policy, as its default response does: the copy of another's becomes a new one."""
         action = rule.filter_action
-        if rule.filter_list is not None or action.guid in self._actions:
+        if rule.filter_list is not None:
             action = self._adopt_action(_shared("filter action", self._actions, action))
-        elif action.guid is None or action.guid in taken:
+        elif action.guid is None or action.guid in taken or action.guid in self._actions:
             action = replace(action, guid=self._new_guid())
         return replace(
             rule,
