@@ -131,10 +131,10 @@ class _Reader:
         item = self._objects.get(name)
         if item is None:
             raise PolicyError(f"there is no {name}")
-        data = _data(item, PolicyData)
+        data = _named(item, lambda: _data(item, PolicyData))
         if item.isakmp is None:
             raise PolicyError(f"{item.name}: ipsecISAKMPReference is missing")
-        isakmp = self._target(item, "ipsecISAKMPReference", item.isakmp, ObjectClass.ISAKMP)
+        key_exchange = self._key_exchange(self._target(item, "ipsecISAKMPReference", item.isakmp, ObjectClass.ISAKMP))
         nfas = [self._target(item, "ipsecNFAReference", one, ObjectClass.NFA) for one in item.nfas]
         rules = tuple(self._rule(one) for one in nfas)
         return self._made(
@@ -144,7 +144,7 @@ class _Reader:
                 item.display_name or str(name),
                 item.description,
                 rules,
-                self._key_exchange(isakmp),
+                key_exchange,
                 records.polling_of(data),
                 name.guid,
             ),
@@ -176,7 +176,7 @@ class _Reader:
         )
 
     def _rule(self, item: StoredObject) -> Rule:
-        data = _data(item, NfaData)
+        data = _named(item, lambda: _data(item, NfaData))
         if item.negotiation is None:
             raise PolicyError(f"{item.name}: ipsecNegotiationPolicyReference is missing")
         if len(item.filters) > 1:
@@ -225,14 +225,13 @@ def _named(item: StoredObject, make: Callable[[], _Read]) -> _Read:
     try:
         return make()
     except PolicyError as error:
-        text = str(error)
-        raise PolicyError(text if text.startswith(str(item.name)) else f"{item.name}: {text}") from None
+        raise PolicyError(f"{item.name}: {error}") from None
 
 
 def _data(item: StoredObject, kind: type[_Data]) -> _Data:
-    data: BlobData = _named(item, lambda: decode(item.data))
+    data: BlobData = decode(item.data)
     if not isinstance(data, kind):
-        raise PolicyError(f"{item.name}: its ipsecData is that of another class")
+        raise PolicyError("its ipsecData is that of another class")
     return data
 
 
