@@ -162,10 +162,10 @@ class Catalogue:
         _refuse_known("filter list", self._lists, item.name)
         return self._adopt_list(item)
 
-    def replace_filter_list(self, name: str, item: FilterList) -> FilterList:
-        """Another content, or name, for a filter list, in all rules that use it."""
+    def replace_filter_list(self, name: str, item: FilterList, *, unique: bool = True) -> FilterList:
+        """Another content, or name, for a filter list, in all rules that use it. Not `unique`: a name of others too."""
         old = self.filter_list(name)
-        if item.name.casefold() != old.name.casefold():
+        if unique and item.name.casefold() != old.name.casefold():
             _refuse_known("filter list", self._lists, item.name)
         with self._step():
             return self._adopt_list(replace(item, guid=old.guid))
@@ -179,10 +179,10 @@ class Catalogue:
         _refuse_known("filter action", self._actions, item.name)
         return self._adopt_action(item)
 
-    def replace_filter_action(self, name: str, item: FilterAction) -> FilterAction:
-        """Another content, or name, for a filter action, in all rules that use it."""
+    def replace_filter_action(self, name: str, item: FilterAction, *, unique: bool = True) -> FilterAction:
+        """Another content, or name, for a filter action, in all rules that use it. `unique` as of a filter list."""
         old = self.filter_action(name)
-        if item.name.casefold() != old.name.casefold():
+        if unique and item.name.casefold() != old.name.casefold():
             _refuse_known("filter action", self._actions, item.name)
         with self._step():
             return self._adopt_action(replace(item, guid=old.guid))
@@ -191,6 +191,16 @@ class Catalogue:
         old = self.filter_action(name)
         self._refuse_used("filter action", old)
         del self._actions[_guid(old)]
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is edited inside stays only if no exception leaves it."""
+        before = dict(self._policies), dict(self._lists), dict(self._actions), self._assigned
+        try:
+            yield
+        except BaseException:
+            self._policies, self._lists, self._actions, self._assigned = before
+            raise
 
     # -- inside --
 

@@ -1,0 +1,445 @@
+"""Scripts of `netsh ipsec static` (the grammar of Windows Server 2003), carried out on a catalogue.
+
+The default response rule that `add policy` makes comes first; the first `set defaultrule` of the same script puts it
+behind the rules that there are then, since netsh has no order of rules and the model has.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address
+from itertools import product
+from typing import Any
+
+from ipsec_core.errors import PolicyError
+from ipsec_core.policy import words
+from ipsec_core.policy.catalogue import Catalogue
+from ipsec_core.policy.methods import DEFAULT_RESPONSE_METHODS, DiffieHellmanGroup, parse_group
+from ipsec_core.policy.model import (
+    AuthenticationKind,
+    AuthenticationMethod,
+    ConnectionType,
+    FilterAction,
+    FilterActionKind,
+    Policy,
+    Rule,
+)
+from ipsec_core.policy.netsh_lines import AUTHENTICATION_TAGS, Command, choose, flag, read_line, read_value
+from ipsec_core.policy.objects import parse_guid
+from ipsec_core.policy.ranges import DWORD
+from ipsec_core.policy.selectors import Address, Filter, FilterList, parse_protocol
+from ipsec_core.policy.words import Resolve, reference, whole_number
+
+CONNECTION_TYPES = {"lan": ConnectionType.LAN, "dialup": ConnectionType.REMOTE_ACCESS, "all": ConnectionType.ALL}
+_ACTIONS = {kind.text: kind for kind in FilterActionKind}
+_SPECIAL_SERVERS = ("wins", "dhcp", "dns", "gateway")
+_ROOT_CA = re.compile(r"(.*?)(?: +certmap:(yes|no))?(?: +excludecaname:(yes|no))?", re.IGNORECASE | re.DOTALL)
+_NUMBERS = re.compile("[0-9./]+")
+_ANY_MASKS = ("0", "0.0.0.0")
+_HOST_MASKS = ("32", "255.255.255.255")
+
+
+def run(script: str, catalogue: Catalogue, where: str, *, resolve: Resolve | None = None) -> list[str]:
+    """Carries out all of a script or, with a PolicyError "WHERE:LINE: what; accepted: ...", nothing of it.
+
+    Lines are as typed at the prompt or as in a file of `netsh -f`. Comes back: what was left out, a line each (`show`,
+    what Windows 2000 has no notion of). No preshared key is in an error or in what comes back.
+    """
+    session = _Session(catalogue, resolve)
+    notes: list[str] = []
+    number = 0
+    try:
+        with catalogue.all_or_nothing():
+            for number, line in enumerate(script.removeprefix("\ufeff").split("\n"), 1):
+                command = read_line(line.removesuffix("\r"))
+                if command is not None and command.verb == "exit":
+                    break
+                if command is not None:
+                    notes += (f"{where}:{number}: {note}" for note in session.carry_out(command))
+            session.flush()
+    except PolicyError as error:
+        raise PolicyError(f"{where}:{number}: {error}") from None
+    return notes
+
+
+def default_response_rule(active: bool = True) -> Rule:
+    """The default response rule that a policy begins with."""
+    return Rule("", None, FilterAction("", FilterActionKind.NEGOTIATE, DEFAULT_RESPONSE_METHODS), active=active)
+
+
+def certificate_options(name: str) -> tuple[str, tuple[str, ...]]:
+    """The name of a root CA and the options behind it that say yes."""
+    found = _ROOT_CA.fullmatch(name)
+    assert found is not None
+    options = zip(("certmap", "excludecaname"), found.groups()[1:], strict=True)
+    return found[1], tuple(option for option, value in options if value and flag(value))
+
+
+def seconds(text: str) -> int:
+    """Minutes, as netsh has them; or, ours, seconds: "90s"."""
+    if text[-1:].casefold() == "s":
+        return whole_number(text[:-1], 0, DWORD)
+    return 60 * whole_number(text, 0, DWORD // 60)
+
+
+class _Session:
+    """The commands of one script. Filters of one list are added together: one by one, many would take long."""
+
+    def __init__(self, catalogue: Catalogue, resolve: Resolve | None) -> None:
+        self._notes: list[str] = []
+        self._catalogue = catalogue
+        self._resolve = resolve
+        self._new_policies: set[uuid.UUID | None] = set()
+        self._open_list = ""
+        self._open_name = ""
+        self._filters: list[Filter] = []
+        self._commands: dict[tuple[str, str], Callable[[Command], None]] = {
+            ("add", "policy"): self._add_policy,
+            ("set", "policy"): self._set_policy,
+            ("delete", "policy"): self._delete_policy,
+            ("add", "filterlist"): self._add_filter_list,
+            ("set", "filterlist"): self._set_filter_list,
+            ("delete", "filterlist"): self._delete_filter_list,
+            ("add", "filter"): self._add_filter,
+            ("delete", "filter"): self._delete_filter,
+            ("add", "filteraction"): self._add_filter_action,
+            ("set", "filteraction"): self._set_filter_action,
+            ("delete", "filteraction"): self._delete_filter_action,
+            ("add", "rule"): self._add_rule,
+            ("set", "rule"): self._set_rule,
+            ("delete", "rule"): self._delete_rule,
+            ("set", "defaultrule"): self._set_default_rule,
+            ("delete", "defaultrule"): self._delete_default_rule,
+            ("set", "store"): self._set_store,
+            ("set", "batch"): self._set_batch,
+            ("delete", "all"): self._delete_all,
+        }
+
+    def carry_out(self, command: Command) -> list[str]:
+        """What it left out of a command."""
+        self._notes = []
+        if command.verb == "show":
+            self._notes.append("show is left out; ipsec-core secpol show answers it")
+        elif command.verb in ("exportpolicy", "importpolicy"):
+            raise PolicyError(f"{command.verb} is not for a script; accepted: ipsec-core secpol {command.verb[:6]}")
+        else:
+            if (command.verb, command.noun) != ("add", "filter"):
+                self.flush()
+            self._commands[command.verb, command.noun](command)
+        return self._notes
+
+    def flush(self) -> None:
+        if self._filters:
+            found = self._catalogue.filter_list(self._open_list)
+            self._catalogue.replace_filter_list(
+                self._open_list, replace(found, filters=(*found.filters, *self._filters))
+            )
+        self._open_list, self._open_name, self._filters = "", "", []
+
+    # -- policies --
+
+    def _add_policy(self, command: Command) -> None:
+        policy = Policy(command.need("name"), rules=(default_response_rule(),))
+        kept = self._catalogue.add_policy(_policy_fields(command, policy))
+        self._new_policies.add(kept.guid)
+        if command.read("assign", flag):
+            self._catalogue.assign(reference(kept))
+
+    def _set_policy(self, command: Command) -> None:
+        policy = self._catalogue.policy(_name_or_guid(command))
+        name = reference(policy)
+        policy = self._catalogue.replace_policy(
+            name, _policy_fields(command, replace(policy, **command.fields(name=("newname", str))))
+        )
+        assign = command.read("assign", flag)
+        if assign or (assign is False and self._catalogue.assigned is policy):
+            self._catalogue.assign(name if assign else None)
+
+    def _delete_policy(self, command: Command) -> None:
+        everything = "all" in command
+        for policy in self._catalogue.policies if everything else (self._catalogue.policy(command.need("name")),):
+            self._catalogue.delete_policy(reference(policy))
+            words.drop_unused(self._catalogue, policy.rules, named=False)
+
+    # -- filter lists --
+
+    def _add_filter_list(self, command: Command) -> None:
+        fields = command.fields(description=("description", str))
+        self._catalogue.add_filter_list(replace(FilterList(command.need("name"), "", ()), **fields))
+
+    def _set_filter_list(self, command: Command) -> None:
+        old = self._catalogue.filter_list(_name_or_guid(command))
+        new = replace(old, **command.fields(name=("newname", str), description=("description", str)))
+        self._catalogue.replace_filter_list(reference(old), new, unique=_unique(command))
+
+    def _delete_filter_list(self, command: Command) -> None:
+        everything = "all" in command
+        lists = self._catalogue.filter_lists if everything else (self._catalogue.filter_list(command.need("name")),)
+        for item in lists:
+            self._catalogue.delete_filter_list(reference(item))
+
+    def _add_filter(self, command: Command) -> None:
+        name = command.need("filterlist")
+        if name.casefold() != self._open_name or not self._open_list:
+            self.flush()
+            exists = any(item.name.casefold() == name.casefold() for item in self._catalogue.filter_lists)
+            find = self._catalogue.filter_list if exists or _is_guid(name) else self._new_filter_list
+            self._open_list, self._open_name = reference(find(name)), name.casefold()
+        self._filters += self._read_filters(command)
+
+    def _new_filter_list(self, name: str) -> FilterList:
+        return self._catalogue.add_filter_list(FilterList(name, "", ()))
+
+    def _delete_filter(self, command: Command) -> None:
+        old = self._catalogue.filter_list(command.need("filterlist"))
+        # Its description is none of what a filter is looked for by.
+        wanted = {replace(item, name="") for item in self._read_filters(command)}
+        kept = tuple(item for item in old.filters if replace(item, name="") not in wanted)
+        if len(kept) == len(old.filters):
+            raise PolicyError(f"the filter list {old.name!r} has no such filter; accepted: all tags as it was added")
+        self._catalogue.replace_filter_list(reference(old), replace(old, filters=kept))
+
+    def _read_filters(self, command: Command) -> list[Filter]:
+        fields = command.fields(
+            name=("description", str),
+            protocol=("protocol", _protocol),
+            mirrored=("mirrored", flag),
+            source_port=("srcport", _port),
+            destination_port=("dstport", _port),
+        )
+        sides = (self._side(command, side) for side in ("src", "dst"))
+        return [replace(Filter("", one, two), **fields) for one, two in product(*sides)]
+
+    def _side(self, command: Command, side: str) -> tuple[Address, ...]:
+        tag = f"{side}addr"
+        mask = command.read(f"{side}mask", str) or ""
+        found = read_value(tag, command.need(tag), lambda text: _addresses(text, mask, self._resolve))
+        name = command.read(f"{side}name", str)
+        return tuple(replace(one, dns_name=name) for one in found) if name else found
+
+    # -- filter actions --
+
+    def _add_filter_action(self, command: Command) -> None:
+        name = command.need("name")
+        self._catalogue.add_filter_action(_action_fields(command, replace(_NEW_ACTION, name=name)))
+
+    def _set_filter_action(self, command: Command) -> None:
+        old = self._catalogue.filter_action(_name_or_guid(command))
+        new = _action_fields(command, replace(old, **command.fields(name=("newname", str))))
+        self._catalogue.replace_filter_action(reference(old), new, unique=_unique(command))
+
+    def _delete_filter_action(self, command: Command) -> None:
+        catalogue = self._catalogue
+        everything = "all" in command
+        for item in catalogue.filter_actions if everything else (catalogue.filter_action(command.need("name")),):
+            catalogue.delete_filter_action(reference(item))
+
+    # -- rules --
+
+    def _add_rule(self, command: Command) -> None:
+        parts = self._rule_parts(command)
+        for tag in ("filterlist", "filteraction"):
+            command.need(tag)
+        self._catalogue.add_rule(command.need("policy"), Rule(command.need("name"), **parts))
+
+    def _set_rule(self, command: Command) -> None:
+        policy = self._catalogue.policy(command.need("policy"))
+        name = reference(policy)
+        old = self._catalogue.rule(name, _name_or_id(command))
+        if old.filter_list is None:
+            raise PolicyError("this is the default response rule; accepted: set defaultrule")
+        new = replace(old, **command.fields(name=("newname", str)), **self._rule_parts(command))
+        taken = {rule.name.casefold() for rule in policy.rules if rule is not old and rule.name}
+        if _unique(command) and "newname" in command and new.name.casefold() in taken:
+            raise PolicyError(f"the policy {policy.name!r} has a rule {new.name!r} already")
+        self._catalogue.replace_rule(name, reference(old), new)
+
+    def _delete_rule(self, command: Command) -> None:
+        policy = self._catalogue.policy(command.need("policy"))
+        name = reference(policy)
+        rules = [rule for rule in policy.rules if rule.filter_list is not None]
+        for rule in rules if "all" in command else [self._catalogue.rule(name, _name_or_id(command))]:
+            self._catalogue.delete_rule(name, reference(rule))
+            words.drop_unused(self._catalogue, (rule,), named=False)
+
+    def _rule_parts(self, command: Command) -> dict[str, Any]:
+        parts = command.fields(
+            description=("description", str),
+            filter_list=("filterlist", self._catalogue.filter_list),
+            filter_action=("filteraction", self._catalogue.filter_action),
+            tunnel_endpoint=("tunnel", self._tunnel),
+            connection_type=("conntype", _connection_type),
+            active=("activate", flag),
+        )
+        return parts | self._authentication(command)
+
+    def _tunnel(self, text: str) -> IPv4Address | None:
+        return None if text.casefold() == "none" else words.endpoint(text, self._resolve)
+
+    def _authentication(self, command: Command) -> dict[str, Any]:
+        """Methods in the order of their tags; without one of these tags nothing."""
+        methods: list[AuthenticationMethod] = []
+        given = [(tag, text) for tag, text in command.values if tag in AUTHENTICATION_TAGS]
+        for tag, text in given:
+            if tag == "kerberos":
+                if read_value(tag, text, flag):
+                    methods.append(AuthenticationMethod(AuthenticationKind.KERBEROS))
+            elif tag == "psk":
+                methods.append(read_value(tag, text, _preshared_key))
+            else:
+                name, options = certificate_options(text)
+                methods.append(read_value(tag, name, _certificate))
+                self._notes += (f"{option}:yes is left out; Windows 2000 has no such option" for option in options)
+        return {"authentication_methods": tuple(methods)} if given else {}
+
+    # -- the default response rule --
+
+    def _set_default_rule(self, command: Command) -> None:
+        policy = self._catalogue.policy(command.need("policy"))
+        old = _default_response(policy)
+        base = old.filter_action
+        if len(self._catalogue.users(base)) > 1:
+            base = replace(base, name="", guid=None)
+        action = _action_fields(command, base, description="actiondescription")
+        action = replace(action, **command.fields(name=("actionname", str)))
+        fields = command.fields(
+            name=("name", str),
+            description=("description", str),
+            active=("activate", flag),
+            connection_type=("conntype", _connection_type),
+        )
+        new = replace(old, filter_action=action, **fields, **self._authentication(command))
+        if policy.guid in self._new_policies or old not in policy.rules:
+            self._new_policies.discard(policy.guid)
+            rules = (*(rule for rule in policy.rules if rule.filter_list is not None), new)
+        else:
+            rules = tuple(new if rule is old else rule for rule in policy.rules)
+        self._catalogue.replace_policy(reference(policy), replace(policy, rules=rules))
+
+    def _delete_default_rule(self, command: Command) -> None:
+        policy = self._catalogue.policy(command.need("policy"))
+        rules = tuple(rule for rule in policy.rules if rule.filter_list is not None)
+        self._catalogue.replace_policy(reference(policy), replace(policy, rules=rules))
+        words.drop_unused(self._catalogue, policy.rules, named=False)
+
+    # -- the store --
+
+    def _set_store(self, command: Command) -> None:
+        if command.read("location", lambda text: choose(text, ("local", "domain"))) != "local" or "domain" in command:
+            raise PolicyError("set store: whoever runs a script chooses the store; accepted: location=local")
+
+    def _set_batch(self, command: Command) -> None:
+        command.read("mode", lambda text: choose(text, ("enable", "disable")))
+
+    def _delete_all(self, command: Command) -> None:
+        self._catalogue.assign(None)
+        everything = Command("delete", "all", (("all", ""),))
+        for delete in (self._delete_policy, self._delete_filter_list, self._delete_filter_action):
+            delete(everything)
+
+
+_NEW_ACTION = FilterAction("", FilterActionKind.NEGOTIATE, words.DEFAULT_METHODS)
+
+
+def _policy_fields(command: Command, policy: Policy) -> Policy:
+    exchange = command.fields(
+        master_key_pfs=("mmpfs", flag),
+        quick_mode_limit=("qmpermm", lambda text: whole_number(text, 0, DWORD)),
+        lifetime_seconds=("mmlifetime", seconds),
+        soft_lifetime_seconds=("softsaexpirationtime", seconds),
+        methods=("mmsecmethods", lambda text: words.key_exchange_methods(words.list_words(text))),
+    )
+    fields = command.fields(description=("description", str), polling_interval_seconds=("pollinginterval", seconds))
+    active = command.read("activatedefaultrule", flag)
+    if active is not None:
+        rules = [replace(rule, active=active) if rule.filter_list is None else rule for rule in policy.rules]
+        if active and not any(rule.filter_list is None for rule in rules):
+            rules.append(default_response_rule())
+        fields["rules"] = tuple(rules)
+    return replace(policy, key_exchange=replace(policy.key_exchange, **exchange), **fields)
+
+
+def _action_fields(command: Command, old: FilterAction, description: str = "description") -> FilterAction:
+    fields = command.fields(
+        description=(description, str),
+        action=("action", lambda text: _ACTIONS[choose(text, _ACTIONS)]),
+        inbound_passthrough=("inpass", flag),
+        allow_unsecured=("soft", flag),
+        pfs=("qmpfs", flag),
+        pfs_group=("qmpfsgroup", _group),
+        methods=("qmsecmethods", words.security_methods),
+    )
+    if not fields.get("pfs", old.pfs):
+        fields.setdefault("pfs_group", None)
+    if fields.get("action", old.action) is FilterActionKind.NEGOTIATE:
+        if not old.methods:
+            fields.setdefault("methods", words.DEFAULT_METHODS)
+    else:
+        # netsh ignores them then.
+        fields["methods"] = ()
+        if old.action is FilterActionKind.NEGOTIATE:
+            off = dict.fromkeys(("inbound_passthrough", "allow_unsecured", "pfs"), False)
+            fields = {**off, **fields}
+    return replace(old, **fields)
+
+
+def _default_response(policy: Policy) -> Rule:
+    return next((rule for rule in policy.rules if rule.filter_list is None), default_response_rule())
+
+
+def _addresses(text: str, mask: str, resolve: Resolve | None) -> tuple[Address, ...]:
+    if text.casefold() in _SPECIAL_SERVERS:
+        raise PolicyError(f"{text!r}: Windows 2000 has no filters for special servers; accepted: their addresses")
+    if mask and _NUMBERS.fullmatch(text):
+        return (Address.parse(f"{text}/{mask}"),)
+    found = words.addresses(text, resolve)
+    if mask and mask not in (_ANY_MASKS if found[0].is_any else _HOST_MASKS):
+        raise PolicyError(f"{text!r} with the mask {mask!r}; accepted: no mask, or that of one address (of all: 0)")
+    return found
+
+
+def _protocol(text: str) -> int:
+    return 255 if text.casefold() == "raw" else parse_protocol(text)
+
+
+def _port(text: str) -> int:
+    return whole_number(text, 0, 65535)
+
+
+def _group(text: str) -> DiffieHellmanGroup:
+    return parse_group(whole_number(words.group_number(text), 0, 255))
+
+
+def _connection_type(text: str) -> ConnectionType:
+    return CONNECTION_TYPES[choose(text, CONNECTION_TYPES)]
+
+
+def _preshared_key(text: str) -> AuthenticationMethod:
+    return AuthenticationMethod(AuthenticationKind.PRESHARED_KEY, text)
+
+
+def _certificate(text: str) -> AuthenticationMethod:
+    return AuthenticationMethod(AuthenticationKind.CERTIFICATE, text)
+
+
+def _is_guid(text: str) -> bool:
+    try:
+        parse_guid(text)
+    except PolicyError:
+        return False
+    return True
+
+
+def _unique(command: Command) -> bool:
+    return command.read("unique", flag) is not False
+
+
+def _name_or_guid(command: Command) -> str:
+    return command.need("guid" if "guid" in command and "name" not in command else "name")
+
+
+def _name_or_id(command: Command) -> str:
+    return command.need("id" if "id" in command and "name" not in command else "name")
