@@ -550,10 +550,17 @@ ipc_time ipc_world_now(const ipc_world *w) {
     return w->now;
 }
 
-int ipc_world_timer(ipc_world *w, ipc_time time, uint32_t node, uint64_t token) {
-    struct ipc_event e = {
-        .time = time > w->now ? time : w->now, .node = node, .kind = IPC_EVENT_TIMER, .token = token};
+static int later(ipc_world *w, ipc_time time, uint32_t node, enum ipc_event_kind kind, uint64_t token) {
+    struct ipc_event e = {.time = time > w->now ? time : w->now, .node = node, .kind = kind, .token = token};
     return ipc_eventq_push(&w->events, &e);
+}
+
+int ipc_world_timer(ipc_world *w, ipc_time time, uint32_t node, uint64_t token) {
+    return later(w, time, node, IPC_EVENT_TIMER, token);
+}
+
+int ipc_world_step(ipc_world *w, ipc_time time, uint32_t node, uint64_t token) {
+    return later(w, time, node, IPC_EVENT_STEP, token);
 }
 
 int ipc_world_node_counters(const ipc_world *w, uint32_t node, struct ipc_node_counters *out) {

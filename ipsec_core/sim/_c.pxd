@@ -72,6 +72,7 @@ cdef extern from "ipsec_core/world.h" nogil:
     enum: IPC_EVENT_TIMER
     enum: IPC_EVENT_UPCALL
     enum: IPC_EVENT_DATAGRAM
+    enum: IPC_EVENT_STEP
     struct ipc_event:
         ipc_time time
         uint32_t node, kind
@@ -86,6 +87,7 @@ cdef extern from "ipsec_core/world.h" nogil:
     int ipc_world_run(ipc_world *w, ipc_time until, uint64_t budget, ipc_event *event)
     ipc_time ipc_world_now(const ipc_world *w)
     int ipc_world_timer(ipc_world *w, ipc_time time, uint32_t node, uint64_t token)
+    int ipc_world_step(ipc_world *w, ipc_time time, uint32_t node, uint64_t token)
     int ipc_world_send(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t length)
     struct ipc_node_counters:
         uint64_t packets_sent, bytes_sent, packets_delivered, bytes_delivered, frames_not_ipv4, packets_too_big

@@ -182,8 +182,9 @@ cdef class VirtualTime:
         return _c.ipc_world_now(self.c)
 
     def run(self, uint64_t until, uint64_t budget):
-        """Runs until a control event is due and returns it: ("timer", node, token), ("upcall", node, Upcall), ("datagram", node, bytes);
-        or ("yield",), ("idle",), ("until",). The GIL is released while packets move."""
+        """Runs until a control event is due and returns it: ("timer", node, token), ("step", node, token),
+        ("upcall", node, Upcall), ("datagram", node, bytes); or ("yield",), ("idle",), ("until",).
+        The GIL is released while packets move."""
         cdef _c.ipc_event e
         cdef int rc
         with nogil:
@@ -197,12 +198,18 @@ cdef class VirtualTime:
             return ("until",)
         if e.kind == _c.IPC_EVENT_TIMER:
             return ("timer", e.node, e.token)
+        if e.kind == _c.IPC_EVENT_STEP:
+            return ("step", e.node, e.token)
         if e.kind == _c.IPC_EVENT_UPCALL:
             return ("upcall", e.node, upcall_record(&e.upcall))
         return ("datagram", e.node, <bytes>e.packet[:e.length])
 
     def timer(self, uint64_t time, uint32_t node, uint64_t token):
         check(_c.ipc_world_timer(self.c, time, node, token), "timer")
+
+    def step(self, uint64_t time, uint32_t node, uint64_t token):
+        """As a timer, but the world is not idle before it is due."""
+        check(_c.ipc_world_step(self.c, time, node, token), "step")
 
     def send(self, uint32_t node, bytes packet):
         """The node sends an IPv4 packet now, through its driver."""

@@ -23,7 +23,7 @@ from ipsec_core.driver import PASSES, STATUS_TEXT, Status
 from ipsec_core.errors import ScenarioError
 from ipsec_core.sim._world import Trace
 from ipsec_core.sim.policies import ReadDirectory, Unchanging
-from ipsec_core.sim.scenario import ComputerScenario, Scenario, load_scenario
+from ipsec_core.sim.scenario import STEPS, ComputerScenario, Scenario, load_scenario
 from ipsec_core.sim.wireshark import write_esp_sa, write_ikev1_table
 from ipsec_core.sim.world import World
 
@@ -120,6 +120,8 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
         )
         for computer in plan.computers
     }
+    for step in plan.steps:
+        world.at(step.at, made[step.computer], STEPS[step.do](made[step.computer]))
     a, b = (made[name] for name in plan.link.between)
     world.link(a, b, rate=plan.link.rate, delay=plan.link.delay, mtu=plan.link.mtu, queue=plan.link.queue)
     world.replay(

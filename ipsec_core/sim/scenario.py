@@ -24,11 +24,16 @@ delay = "5us"
 
 [[policies]]                        # see ipsec_core.policy.toml
 name = "Lab"
+
+[[steps]]
+at = 2.5                            # seconds
+computer = "ALICE"
+do = "restart policyagent"          # or "stop policyagent", "start policyagent"
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
@@ -37,13 +42,13 @@ from typing import TypeVar
 
 from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.certificates import MachineStore
+from ipsec_core.computer.computer import Computer
 from ipsec_core.computer.credentials import Credentials
 from ipsec_core.computer.negotiation import PolicyView
 from ipsec_core.computer.profiles import PROFILES, profile_of
 from ipsec_core.computer.registry import known_value
 from ipsec_core.computer.state import State
 from ipsec_core.errors import IpsecError, PolicyError, RegistryError, ScenarioError
-from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
 from ipsec_core.sim.policies import Login, PolicySource, ReadDirectory, Sources
@@ -108,6 +113,23 @@ class TrafficScenario:
 
 
 @dataclass(frozen=True, slots=True)
+class StepScenario:
+    """What happens to a computer at a time: `at` in seconds, `do` a key of `STEPS`."""
+
+    at: float
+    computer: str
+    do: str
+
+
+STEPS: Mapping[str, Callable[[Computer], Callable[[float], None]]] = {
+    "stop policyagent": lambda computer: computer.stop,
+    "start policyagent": lambda computer: computer.start,
+    "restart policyagent": lambda computer: computer.restart_agent,
+}
+_LAST_STEP = 1e6
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """A whole scenario; `table` is what the file said."""
 
@@ -120,6 +142,7 @@ class Scenario:
     computers: tuple[ComputerScenario, ...]
     link: LinkScenario
     traffic: TrafficScenario
+    steps: tuple[StepScenario, ...]
     table: dict[str, object]
 
 
@@ -161,6 +184,14 @@ class _Table:
                 f"{self.at(key)}: {value} is out of range; accepted: {low} to {high}{unit and ' ' + unit}"
             )
         return value
+
+    def seconds(self, key: str, high: float) -> float:
+        self._known.append(key)
+        value = self.values.pop(key, None)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= high:
+            given = "missing" if value is None else f"{_given(value)} is no such time"
+            raise ScenarioError(f"{self.at(key)}: {given}; accepted: 0 to {high:g} seconds")
+        return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         self._known.append(key)
@@ -219,9 +250,10 @@ def read_scenario(
     names = tuple(computer.name for computer in computers)
     link = _link(top.table("link", {}), (names[0], names[1]))
     played = _traffic(top, path, names, traffic)
+    steps = _steps(top, names)
     top.end()
     began = DEFAULT_EPOCH if epoch == _NO_DATE else epoch
-    return Scenario(path, name, seed, reaction, realm, began, computers, link, played, table)
+    return Scenario(path, name, seed, reaction, realm, began, computers, link, played, steps, table)
 
 
 def _policies(top: _Table) -> dict[str, Policy]:
@@ -238,6 +270,28 @@ def _policies(top: _Table) -> dict[str, Policy]:
             raise ScenarioError(f"{where}.name: {policy.name!r} is the name of an earlier policy")
         found[policy.name] = policy
     return found
+
+
+def _steps(top: _Table, names: tuple[str, ...]) -> tuple[StepScenario, ...]:
+    """In order of time; what a service cannot do at that moment is refused."""
+    found: list[tuple[str, StepScenario]] = []
+    for number, values in enumerate(top.take("steps", list, [])):
+        where = top.at(f"steps[{number}]")
+        if not isinstance(values, dict):
+            raise ScenarioError(f"{where}: {_given(values)} is not a table")
+        table = _Table(values, f"{where}.")
+        at = table.seconds("at", _LAST_STEP)
+        step = StepScenario(at, table.choice("computer", "", names), table.choice("do", "", tuple(STEPS)))
+        table.end()
+        found.append((table.at("do"), step))
+    found.sort(key=lambda item: item[1].at)
+    running = dict.fromkeys(names, True)
+    for where, step in found:
+        if running[step.computer] is (step.do == "start policyagent"):
+            state = "running" if running[step.computer] else "stopped"
+            raise ScenarioError(f"{where}: {step.do!r}, but at {step.at:g} s the service of {step.computer} is {state}")
+        running[step.computer] = step.do != "stop policyagent"
+    return tuple(step for _, step in found)
 
 
 def _address(text: str, where: str) -> IPv4Address:
@@ -271,9 +325,10 @@ def _computer(machines: _Table, name: str, sources: Sources, epoch: datetime, re
     certificates = _certificates(table.at("certificates"), sources.folder / store, epoch) if store else None
     if policy is not None:
         try:
+            # Its filters are compiled when it takes effect; here it is whether the computer can carry it out.
             PolicyView(
                 policy,
-                compile_policy(policy, [address]),
+                (),
                 profile,
                 Credentials(certificates, realm.join(name) if realm else None),
                 high_encryption=strong,

@@ -77,6 +77,7 @@ class World:
         self._started = False
         self._scheduled: dict[int, tuple[int, int]] = {}  # node -> (time, token) of its timer in the queue
         self._token = 0
+        self._steps: list[tuple[int, int, Callable[[float], None]]] = []  # time, node, what to do
 
     def computer(
         self,
@@ -192,6 +193,16 @@ class World:
             trace.assign(mac, self.computers.index(end))
         return []
 
+    def at(self, seconds: float, made: Computer, do: Callable[[float], None]) -> None:
+        """Has something done to a computer at a time of the world: `do(seconds)`, which may be `made.restart_agent`.
+
+        The world runs until then, at least. What is to be done at the same time is done in the order of the calls.
+        """
+        step = (round(seconds * 1e9), self.computers.index(made), do)
+        self._steps.append(step)
+        if self._time is not None:
+            self._time.step(step[0], step[1], len(self._steps) - 1)
+
     def capture(self, link: int, path: str | PathLike[str]) -> None:
         """Writes what crosses the link to a pcapng file, stamped with the nanosecond of the first bit."""
         self._captures[link] = str(path)
@@ -217,12 +228,14 @@ class World:
             time.add_link(link.a, link.b, link.rate, link.delay, link.mtu, link.queue)
         if self.trace:
             time.set_trace(self.trace, *self._replay)
+        for number, (at, node, _) in enumerate(self._steps):
+            time.step(at, node, number)
         return time
 
     def run(self, until: float | None = None, progress: Callable[[], None] | None = None) -> float:
-        """Runs until all traffic has arrived and every negotiation has ended, or until `until` seconds.
+        """Runs until all traffic has arrived, every negotiation has ended and every step is done, or until `until`.
 
-        Returns the time, in seconds.
+        `until` and the time that is returned are in seconds.
         `progress` is called every `PROGRESS_PACKETS` packets; an exception of it ends the run.
         """
         time = self.time
@@ -266,6 +279,8 @@ class World:
                 made.upcall(self.now, event[2])
             elif event[0] == "datagram":
                 made.datagram(self.now, event[2])
+            elif event[0] == "step":
+                self._steps[event[2]][2](self.now)
             elif event[2] == self._scheduled.get(node, (0, -1))[1]:
                 del self._scheduled[node]
                 made.timer(self.now)

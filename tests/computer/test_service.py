@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from computer_kit import A, B, Pair, policy
@@ -35,7 +35,7 @@ def named(name: str, *methods: str, **more: Any) -> Policy:
     return replace(policy(*(methods or (METHOD,)), **more), name=name)
 
 
-def assign(state: State, made: Policy, root: str = "Local") -> None:
+def assign(state: State, made: Policy, root: Literal["Local", "Cache"] = "Local") -> None:
     """As an administrator does it."""
     store = RegistryStore(state.registry, root)
     catalogue = read_catalogue(store)

@@ -12,7 +12,7 @@ from ipsec_core.errors import IpsecError, ScenarioError
 from ipsec_core.policy.methods import Confidentiality
 from ipsec_core.sim.scenario import load_scenario
 
-TOP = "name, seed, reaction, policies, computers, epoch, realm, link, traffic"
+TOP = "name, seed, reaction, policies, computers, epoch, realm, link, traffic, steps"
 COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets, high_encryption, certificates"
 TRAFFIC_KEYS = "file, hosts, place, repeat, pause, pace"
 CATEGORIES = (

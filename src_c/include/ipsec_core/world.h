@@ -59,13 +59,13 @@ int ipc_world_set_trace(ipc_world *w, const ipc_trace *trace, uint32_t repeat, i
 /* Writes every frame that starts on the link to an open capture (interface number of it); NULL stops. */
 int ipc_world_capture(ipc_world *w, uint32_t link, ipc_pcapng *capture, uint32_t interface);
 
-enum ipc_event_kind { IPC_EVENT_TIMER, IPC_EVENT_UPCALL, IPC_EVENT_DATAGRAM };
+enum ipc_event_kind { IPC_EVENT_TIMER, IPC_EVENT_UPCALL, IPC_EVENT_DATAGRAM, IPC_EVENT_STEP };
 
 struct ipc_event {
     ipc_time time;
     uint32_t node;
     uint32_t kind;
-    uint64_t token;           /* TIMER: the caller's */
+    uint64_t token;           /* TIMER, STEP: the caller's */
     struct ipc_upcall upcall; /* UPCALL */
     const uint8_t *packet;    /* DATAGRAM: the whole IPv4 packet (UDP port 500 or 4500), valid until the next
                                  call of    ipc_world_run */
@@ -77,13 +77,15 @@ enum ipc_run { IPC_RUN_EVENT, IPC_RUN_YIELD, IPC_RUN_IDLE, IPC_RUN_UNTIL };
 /*
  * Runs the world. Returns IPC_RUN_EVENT with a control event that is due (its time is now the world's),
  * IPC_RUN_YIELD after about `budget` packets (call again), IPC_RUN_IDLE when no traffic, frame, waiting
- * packet or answer is left (timers may be), IPC_RUN_UNTIL when the time `until` is reached, or a negative
- * error.
+ * packet, answer or step is left (timers may be), IPC_RUN_UNTIL when the time `until` is reached, or a
+ * negative error.
  */
 int ipc_world_run(ipc_world *w, ipc_time until, uint64_t budget, struct ipc_event *event);
 ipc_time ipc_world_now(const ipc_world *w);
 /* A TIMER event for a node, not before now. */
 int ipc_world_timer(ipc_world *w, ipc_time time, uint32_t node, uint64_t token);
+/* A STEP event: the same, but a world that waits for one is not idle. */
+int ipc_world_step(ipc_world *w, ipc_time time, uint32_t node, uint64_t token);
 /* The node sends an IPv4 packet now, through its driver. */
 int ipc_world_send(ipc_world *w, uint32_t node, const uint8_t *packet, uint32_t length);
 
