@@ -91,7 +91,8 @@ WRONG: list[tuple[Change, str]] = [
     # Policies.
     (
         ('policy = "Lab"\naudit = { logon_events = ["success", "failure"] }\nregistry', 'policy = "Lob"\nregistry'),
-        "computers.ALICE.policy: 'Lob' is not known; accepted: Lab",
+        "computers.ALICE.policy: 'Lob' is not known; accepted: Lab, Client (Respond Only), Server (Request Security), "
+        "Secure Server (Require Security), a .toml file, a .reg file, a .ldif file, ldap://, ldaps://",
     ),
     (
         ('[[policies]]\nname = "Lab"', '[[policies]]\nname = "Lab"\n[[policies]]\nname = "Lab"'),
@@ -265,7 +266,7 @@ def test_defaults(tmp_path: Path) -> None:
     text = 'traffic = "traffic.pcap"\n[computers.A]\naddress = "100.64.0.1"\n[computers.B]\naddress = "8.8.8.8"'
     scenario = load_scenario(write_scenario(tmp_path, text))
     assert (scenario.name, scenario.seed, scenario.reaction) == ("scenario", 0, "1ms")
-    assert [(c.name, str(c.address), c.policy, c.registry, c.hold_packets) for c in scenario.computers] == [
+    assert [(c.name, str(c.address), c.policy.policy, c.registry, c.hold_packets) for c in scenario.computers] == [
         ("A", "100.64.0.1", None, {}, 64),
         ("B", "8.8.8.8", None, {}, 64),
     ]
