@@ -25,6 +25,7 @@ from ipsec_core.errors import DirectoryError
 from ipsec_core.live.ldap import LdapStore
 from ipsec_core.live.ldap_connection import DirectoryConnection, DirectoryServer, Protection
 from ipsec_core.policy.directory import DEFAULT_DOMAIN_GPO, LdifStore
+from ipsec_core.policy.integrity import check, repair
 from ipsec_core.policy.objects import (
     DIRECTORY_DATA_TYPE,
     STANDARD_TYPE,
@@ -147,16 +148,22 @@ def new_policy() -> dict[ObjectClass, StoredObject]:
 
 
 @pytest.fixture
-def policy(directory: Directory) -> Iterator[dict[ObjectClass, StoredObject]]:
-    """In the directory already; what a test leaves of it goes afterwards."""
+def as_before(directory: Directory) -> Iterator[None]:
+    """What a test has changed in the directory is changed back."""
     store = directory.store()
     before = store.objects()
-    made = new_policy()
-    store.apply(Changes(put=tuple(made.values())))
-    yield made
+    yield
     extra = set(by_name(store.objects())) - set(by_name(before))
     store.apply(Changes(put=before, delete=tuple(extra), assign=None))
     assert timeless(store.objects()) == timeless(before)
+
+
+@pytest.fixture
+def policy(directory: Directory, as_before: None) -> dict[ObjectClass, StoredObject]:
+    """In the directory already."""
+    made = new_policy()
+    directory.store().apply(Changes(put=tuple(made.values())))
+    return made
 
 
 def test_objects_of_a_new_domain(directory: Directory, data: Path) -> None:
@@ -255,19 +262,32 @@ def test_failed_change_is_taken_back(
     assert store.assigned() == other[ObjectClass.POLICY].guid
 
 
-def test_two_administrators(directory: Directory, policy: dict[ObjectClass, StoredObject]) -> None:
-    """Each adds a rule to the policy that it has read: the last one's policy stays, the other's rule hangs."""
+def test_two_administrators(directory: Directory, as_before: None) -> None:
+    """Each adds a rule to the policy that it has read: what the last one writes stays, and the other's rule hangs.
+
+    The integrity check finds it and mends it.
+    """
+    store = directory.store()
+    before = store.objects()
+    assert check(before) == ()
+    clients = [(one := directory.store(), by_name(one.objects())) for _ in range(2)]
     rules = []
-    clients = [(store := directory.store(), by_name(store.objects())) for _ in range(2)]
-    name = policy[ObjectClass.POLICY].name
-    for store, seen in clients:
-        rule = replace(policy[ObjectClass.NFA], name=ObjectName.of(ObjectClass.NFA, uuid.uuid4()))
-        mine = seen[name]
-        store.apply(Changes(put=(rule, replace(mine, nfas=(*mine.nfas, rule.name)))))
+    for one, seen in clients:
+        policy = next(item for item in seen.values() if item.display_name.startswith("Secure Server"))
+        model = seen[policy.nfas[-1]]
+        rule = replace(model, name=ObjectName.of(ObjectClass.NFA, uuid.uuid4()))
+        shared = [replace(seen[name], owners=(*seen[name].owners, rule.name)) for name in rule.references]
+        one.apply(Changes(put=(rule, replace(policy, nfas=(*policy.nfas, rule.name)), *shared)))
         rules.append(rule)
-    found = by_name(clients[0][0].objects())
-    assert set(found[name].nfas) == {policy[ObjectClass.NFA].name, rules[1].name}
-    assert found[rules[0].name].owners == (name,)
+    broken = by_name(store.objects())
+    assert broken[policy.name].nfas == (*policy.nfas, rules[1].name)
+    assert broken[rules[0].name].owners == (policy.name,)
+    lost = f"{policy.name}: ipsecNFAReference lacks {rules[0].name}, which it owns"
+    assert lost in map(str, check(broken.values()))
+    store.apply(repair(broken.values()))
+    mended = store.objects()
+    assert check(mended) == ()
+    assert set(by_name(mended)[policy.name].nfas) == {*policy.nfas, *(rule.name for rule in rules)}
 
 
 def test_strong_authentication_required(active: Directory) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
@@ -12,16 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ldap_liar import ADD, BIND, EXTENDED, SEARCH, Answer, Request, liar
 
 from ipsec_core.errors import DirectoryError
 from ipsec_core.live.ldap import LdapStore
 from ipsec_core.live.ldap_channel import LARGEST_MESSAGE, MOST_MESSAGES
 from ipsec_core.live.ldap_connection import DirectoryServer, Protection
 from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName, StoredObject
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ldap_liar import ADD, BIND, EXTENDED, SEARCH, Answer, Request, liar
 
 NAME = ObjectName.of(ObjectClass.FILTER, uuid.UUID(int=1))
 DN = f"CN={NAME},CN=IP Security,CN=System,DC=lab"

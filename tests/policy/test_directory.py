@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipsec_core.errors import PolicyError
@@ -305,6 +305,7 @@ STORES = st.lists(OBJECTS, max_size=8).map(closed)
 
 
 @given(STORES, STORES)
+@settings(max_examples=50)
 def test_no_step_leaves_a_reference_to_nothing(
     before: dict[ObjectName, StoredObject], after: dict[ObjectName, StoredObject]
 ) -> None:
