@@ -141,6 +141,7 @@ class Computer:
         self._random = _random_source(hashlib.sha256(seed + b" ike").digest())
         self._identification = 0
         self._now = 0.0
+        self._ended = False  # the service, at least once
         self._view: PolicyView | None = None
         self._pairs: dict[int, Pair] = {}
         self._backoff = Backoff()
@@ -193,14 +194,15 @@ class Computer:
 
     # The Policy Agent
 
-    def start(self, now: float) -> None:
-        """Starts the Policy Agent: the policy goes into driver and IKE.
+    def start(self, now: float, policy: Policy | None = None) -> None:
+        """Starts the Policy Agent: its policy goes into driver and IKE, and the statistics begin at 0.
 
-        IpsecError, and it stays stopped, when the policy cannot be read or carried out.
+        It takes `policy`, or reads anew what it had, and the registry. IpsecError, and it stays stopped, when the
+        policy cannot be read or carried out.
         """
         self._at(now)
-        self.service.start(now, [self.address])
-        self._take_over(now, self._plan())
+        self.service.start(now, [self.address], policy or self.service.policy)
+        self._begin(now)
 
     def update_policy(self, now: float, policy: Policy | None) -> None:
         """Another policy of the owner, or the old one changed, or none: then that of the registry, read anew.
@@ -221,21 +223,14 @@ class Computer:
             self.service.update(now, [address], self.service.policy)
 
     def restart_agent(self, now: float, policy: Policy | None = None) -> None:
-        """Restarts the service: all SAs end, hard and soft, and the statistics begin at 0.
-
-        It takes `policy`, or reads anew what it had, and the registry. IpsecError, and all as before, if it could not
-        start again.
-        """
+        """Stops and starts the service. IpsecError, and all as before, if it could not start again."""
         self._at(now)
         self.service.restart(now, [self.address], policy or self.service.policy)
         self._end(now)
-        self.driver.reset_counters()
-        self._reports.forget()
-        self._engine = self._new_engine()
-        self._take_over(now, self._plan())
+        self._begin(now)
 
     def stop(self, now: float) -> None:
-        """Stops the service: peers are told of the end of all SAs, and nothing is protected any more."""
+        """Stops the service: all SAs end, hard and soft, peers are told, and nothing is protected any more."""
         self._at(now)
         self.service.stop(now)
         self._end(now)
@@ -249,7 +244,16 @@ class Computer:
             self._take_over(now, self._plan())
             self._settle(now)
 
+    def _begin(self, now: float) -> None:
+        if self._ended:
+            self._ended = False
+            self.driver.reset_counters()
+            self._reports.forget()
+            self._engine = self._new_engine()
+        self._take_over(now, self._plan())
+
     def _end(self, now: float) -> None:
+        self._ended = True
         self._engine.close(now)
         self._settle(now)
         self._take_over(now, None)

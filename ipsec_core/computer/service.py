@@ -53,8 +53,8 @@ class PolicyService:
 
     # The service
 
-    def start(self, now: float, addresses: Sequence[IPv4Address]) -> None:
-        with self._trying(now, self.policy, running=False):
+    def start(self, now: float, addresses: Sequence[IPv4Address], policy: Policy | None) -> None:
+        with self._trying(now, policy, running=False):
             events = self.agent.start(now, addresses, domain=self._domain, cached=self._cached())
         self._begin_log()
         self._file(now, events)

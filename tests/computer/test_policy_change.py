@@ -172,7 +172,12 @@ def test_stop() -> None:
     pair.until(70.0)
     assert pair.b.driver.status_counters("out")[Status.NEGOTIATION_FAILED.name] == 1, "nobody answers"
     pair.a.start(pair.now)
+    assert {n for name, n in pair.a.counters().items() if name != "ike_active_main_modes"} == {0}
     assert pair.send(20) == pair.delivered[-1]
+    pair.a.stop(pair.now)
+    pair.a.start(pair.now, rules("tcp"))
+    pair.send(30)
+    assert len(pair.clear) == 1
 
 
 @pytest.mark.parametrize("enabled", [0, 1])
