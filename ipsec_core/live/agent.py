@@ -12,10 +12,11 @@ import signal
 import sqlite3
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from ipsec_core.computer import udp
 from ipsec_core.computer.audit import AuditPolicy
@@ -27,11 +28,14 @@ from ipsec_core.driver import UpcallKind
 from ipsec_core.errors import AgentError, IpsecError, PolicyError
 from ipsec_core.ike import IkeOptions
 from ipsec_core.live import devices, network
+from ipsec_core.live.control import Answer, Control
 from ipsec_core.live.directory import open_state
+from ipsec_core.live.domain import DomainWatch
 from ipsec_core.live.guard import guarded
 from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
 from ipsec_core.live.paths import Paths
+from ipsec_core.policy.agent import Directory
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
 
@@ -46,13 +50,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Settings:
     """What `ipsec-core agent` is told.
 
+    `policy`: a file with the local policy; None: the one that is assigned in the registry of the state directory.
+    `directory`: where the computer's `domain` (a name for people) keeps its policies, which go before the local one.
     `name`: that of the computer, empty for the one in the state directory, or the host's. `interval`: seconds between
     two writings of the state directory. `udp`: pretend a NAT, so that ESP goes in UDP. `certificates`: a folder as
     `MachineStore.load_folder` reads it. `kerberos`: the computer's principal and its key tab.
     """
 
     state: Path
-    policy: Path
+    policy: Path | None
     listen: IPv4Address
     tun: str = "ipsec0"
     name: str = ""
@@ -63,6 +69,8 @@ class Settings:
     interval: float = 5.0
     certificates: Path | None = None
     kerberos: tuple[str, Path] | None = None
+    domain: str = ""
+    directory: Directory | None = field(default=None, repr=False)
 
     def options(self) -> IkeOptions:
         """What the computer's IKE does: as its profile, or with ESP in UDP in any case."""
@@ -98,6 +106,7 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._failure: AgentError | None = None
+        self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys = -1
         self._resources = ExitStack()
@@ -115,7 +124,7 @@ class Agent:
 
     def _open(self) -> None:
         settings, keep = self.settings, self._resources
-        self._policy = load_policy(settings.policy)
+        given = self._given()
         folder = settings.certificates
         certificates = None if folder is None else MachineStore.load_folder(folder, epoch=_EPOCH)
         self._ike = {}
@@ -128,8 +137,9 @@ class Agent:
         self.computer = Computer(
             state.name,
             settings.listen,
-            self._policy,
+            given,
             seed=os.urandom(32),
+            domain=settings.domain,
             profile=settings.profile,
             options=self._options,
             certificates=certificates,
@@ -146,6 +156,7 @@ class Agent:
         self._network = network.Network(settings.tun, link)
         keep.callback(self._network.down)
         self._network.up(self._mtu(), self._routes())
+        self._shown = self.computer.agent.active
         self._guard()
         self._selector = PacketSelector(
             self.computer.driver,
@@ -160,9 +171,22 @@ class Agent:
             mtu=link.mtu,
         )
         keep.callback(self._selector.close)
+        self._control = Control(settings.state, self._obey)
+        self._watch: DomainWatch | None = None
+        if settings.directory is not None:
+            self._watch = DomainWatch(
+                settings.directory, self.computer.service, self._clock, self._domain_settled, self._report
+            )
+
+    def _given(self) -> Policy | None:
+        """The policy file as it is now."""
+        return None if self.settings.policy is None else load_policy(self.settings.policy)
 
     def _mtu(self) -> int:
-        return clear_mtu(self._policy, self._network.link.mtu, udp=bool(self._options.nat_traversal))
+        active, whole = self.computer.agent.active, self._network.link.mtu
+        if active is None or active.policy is None:
+            return whole
+        return clear_mtu(active.policy, whole, udp=bool(self._options.nat_traversal))
 
     def _routes(self) -> tuple[network.Route, ...]:
         active = self.computer.agent.active
@@ -188,21 +212,26 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._hang_up()))
         loop.add_reader(self._ike[devices.IKE_PORT], self._datagrams)
         loop.add_reader(self._icmp, self._messages)
+        await self._control.open()
         self._settle()
         self._write()
         self._begin(self._keep_writing())
-        for line in self._policy.warnings():
-            self._report(f"policy {self._policy.name!r}, {line}")
+        policy = self._shown.policy if self._shown else None
+        for line in policy.warnings() if policy else ("no IPsec policy is in effect",):
+            self._report(f"policy {policy.name!r}, {line}" if policy else line)
         self._report(
             f"listening on {self.settings.listen}, traffic through {self.settings.tun} (MTU {self._mtu()}), "
             f"state in {self.settings.state}"
         )
         await self._stopped.wait()
+        await self._control.close()
         for task in self._tasks:
             task.cancel()
+        if self._watch:
+            self._watch.close()
         loop.remove_reader(self._ike[devices.IKE_PORT])
         loop.remove_reader(self._icmp)
         self.computer.stop(self._clock())
@@ -217,22 +246,88 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _reload(self) -> None:
+    # The Policy Agent
+
+    async def _hang_up(self) -> None:
+        answer = await self._obey({"do": "update"})
+        if "error" in answer:
+            self._report(f"the policy stays as it was: {answer['error']}")
+
+    async def _obey(self, order: dict[str, Any]) -> Answer:
+        """What `live.control` is asked to do."""
+        do = order.get("do")
+        if do == "status":
+            return self._status()
+        works = {"start": self._start, "stop": self._stop, "restart": self._restart, "update": self._update}
+        work = works.get(do) if isinstance(do, str) else None
+        if work is None:
+            return {"error": f"{do!r} is not an order; accepted: status, {', '.join(works)}"}
         try:
-            policy = load_policy(self.settings.policy)
-            self.computer.update_policy(self._clock(), policy)
+            work(self._clock())
         except IpsecError as error:
-            self._report(f"the policy stays as it was: {error}")
-            return
-        self._policy = policy
+            return {"error": str(error)}
+        finally:
+            self._settle()
+        await self._follow()
+        self._report(self._in_effect())
+        self._write()
+        return {"text": self._in_effect()}
+
+    def _start(self, now: float) -> None:
+        self.computer.start(now, self._given())
+
+    def _stop(self, now: float) -> None:
+        if self.computer.agent.active is None:
+            raise PolicyError("the Policy Agent is not running")
+        self.computer.stop(now)
+
+    def _restart(self, now: float) -> None:
+        self.computer.restart_agent(now, self._given())
+
+    def _update(self, now: float) -> None:
+        self.computer.update_policy(now, self._given())
+
+    def _status(self) -> Answer:
+        active = self.computer.agent.active
+        return {
+            "name": self.computer.name,
+            "running": active is not None,
+            "policy": active.policy.name if active and active.policy else None,
+            "source": active.source if active and active.policy else None,
+            "since": active.since if active else None,
+            "domain": self.settings.domain or None,
+            "next_poll": self.computer.service.next_poll,
+            "domain_failure": (self._watch.failure if self._watch else "") or None,
+        }
+
+    def _in_effect(self) -> str:
+        active = self.computer.agent.active
+        if active is None:
+            return "the Policy Agent is stopped, no IPsec policy is in effect"
+        return f"policy {active.policy.name!r} is in effect" if active.policy else "no IPsec policy is in effect"
+
+    def _domain_settled(self) -> None:
+        """The domain has answered, or has not."""
         self._settle()
-        try:
-            # In a thread: netlink waits for the kernel in a loop of its own.
-            await asyncio.to_thread(self._change)
-        except AgentError as error:
-            self._report(str(error))
-            return
-        self._report(f"policy {policy.name!r} is in effect")
+        self._begin(self._follow_domain())
+
+    async def _follow_domain(self) -> None:
+        if await self._follow():
+            self._report(self._in_effect())
+
+    async def _follow(self) -> bool:
+        """The network becomes what the policy in effect needs; whether that is another one."""
+        async with self._changing:
+            active = self.computer.agent.active
+            if active is self._shown:
+                return False
+            self._shown = active
+            try:
+                # In a thread: netlink waits for the kernel in a loop of its own.
+                await asyncio.to_thread(self._change)
+            except AgentError as error:
+                self._report(str(error))
+            return True
 
     def _change(self) -> None:
         self._network.change(self._mtu(), self._routes())
@@ -294,6 +389,8 @@ class Agent:
         if wanted is not None:
             delay = max(wanted - self._clock(), 0.0)
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+        if self._watch:
+            self._watch.schedule()
 
     def _send(self, packet: bytes) -> None:
         """An IKE datagram leaves by its socket, which makes headers of its own. One that cannot be sent is lost."""

@@ -19,6 +19,7 @@ TOOLS = {
     "ipsecmon": "IP Security Monitor: associations and statistics of a computer.",
     "events": "The event logs of a computer.",
     "netdiag": "Policy and driver filters of a computer, as netdiag /test:ipsec.",
+    "net": "Start and stop the Policy Agent of a running computer.",
     "reg": "The registry of a computer, and files of the Registry Editor.",
     "bench": "Measure the engine against its peers, side by side.",
 }
