@@ -340,7 +340,7 @@ class Computer:
             self._engine.delete_child(now, pair.inbound_spi)
 
     def _acquire(self, now: float, upcall: Upcall) -> None:
-        if self._view is None or upcall.filter not in self._view.filters:
+        if self._view is None or not self._view.has(upcall.filter):
             # The policy has changed since the question.
             assert upcall.source is not None
             assert upcall.destination is not None
@@ -395,6 +395,8 @@ class Computer:
             self._fall_through(now)
             for event in self._engine.events():
                 self._handle(now, event)
+            if self._view and self._view.dynamic.changed:
+                self.driver.set_filters(self._view.driver_filters())
             self._switch(now)
             self._next_tick = self.driver.tick(now)
             upcalls = self.driver.upcalls()
@@ -445,7 +447,7 @@ class Computer:
         self._soft.remove(now, event.remote)
         self._backoff.succeeded(event.remote)
         answered = self._answered.pop(event.inbound_spi, None)
-        if self._view is None or event.reference not in self._view.filters:
+        if self._view is None or not self._view.takes(event):
             delete(self.driver, answered or ())
             self._give_up(event.selectors, event.answers)
             self._engine.delete_child(now, event.inbound_spi)
@@ -511,6 +513,8 @@ class Computer:
         if pair is not None:
             delete(self.driver, pair.inbound)
             delete(self.driver, pair.outbound)
+            if self._view:
+                self._view.dynamic.release(pair.event)
             self._reports.quick_mode_ended(event)
             self._switch(inf)  # it may have been what carried the traffic of another
 
@@ -527,7 +531,7 @@ class Computer:
         }
         hidden = {handle for handles in self._answered.values() for handle in handles}
         around = {way[-1]: way[0] for pair in self._pairs.values() for way in (pair.inbound, pair.outbound) if way}
-        names = {number: item.name for number, item in self._view.filters.items()} if self._view else {}
+        names = {number: item.name for number, item in self._view.all_filters().items()} if self._view else {}
         return associations(
             [sa for sa in self.driver.sas() if sa.handle not in hidden],
             self._view.policy.name if self._view else "",
@@ -539,7 +543,7 @@ class Computer:
     def snapshot(self, now: float) -> State:
         """Brings the state up to date: what a tool would see at `now`. Save it with `State.save_as`."""
         hits = dict(self.driver.filter_packets())
-        filters = self._view.filters if self._view else {}
+        filters = self._view.all_filters() if self._view else {}
         self.state.set_meta("time", now)
         self.state.set_meta("address", str(self.address))
         self.state.set_meta("ip_security_enabled", self._view is not None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from ipsec_core.computer.credentials import Credentials, main_mode_methods
+from ipsec_core.computer.dynamic import FIRST_NUMBER, DynamicFilters
 from ipsec_core.computer.profiles import Profile, check_profile
 from ipsec_core.computer.strength import exported_exchanges, exported_methods
 from ipsec_core.computer.suites import available, suite_for
@@ -22,6 +23,7 @@ from ipsec_core.ike import (
     Hash,
     MainModeOffer,
     MainModePolicy,
+    QuickModeEstablished,
     QuickModeOffer,
     QuickModePolicy,
     TrafficSelector,
@@ -109,8 +111,9 @@ class _Key:
 class PolicyView:
     """A computer's active policy as its IKE engine sees it (the protocol `ike.IkePolicy`).
 
-    `filters` are those of the driver by number, in order; the number names a filter towards the driver and the engine.
-    A filter that was the same in the view `before`, with the same filter action and authentication, keeps its number.
+    `filters` are the policy's own by number, in order; the number names a filter towards the driver and the engine. A
+    filter that was the same in the view `before`, with the same filter action and authentication, keeps its number.
+    `dynamic` are those of the default response rule, which begin anew.
     With `high_encryption` False 3DES becomes DES. Raises PolicyError when the policy offers what the computer's profile
     does not have, or a rule negotiates but none of its security or authentication methods can be carried out here.
     """
@@ -130,6 +133,7 @@ class PolicyView:
         self._numbers: dict[_Key, int] = {}
         self._next: int = before._next if before else 0
         self.filters = {self._number(item, before): item for item in filters}
+        self.dynamic: DynamicFilters = DynamicFilters(policy, before.dynamic if before else None)
         exchanges = policy.key_exchange.methods
         allowed = exchanges if high_encryption else exported_exchanges(exchanges)
         self._offers: dict[int, tuple[QuickModeOffer, ...]] = {}
@@ -176,8 +180,13 @@ class PolicyView:
 
     # What the driver is given
 
+    def all_filters(self) -> dict[int, DriverFilter]:
+        """Those of the driver by number, in order: no dynamic one comes before one of the policy's own."""
+        return self.filters | self.dynamic.in_order()
+
     def driver_filters(self) -> Iterator[Filter]:
-        for reference, item in self.filters.items():
+        self.dynamic.changed = False
+        for reference, item in self.all_filters().items():
             outbound = item.direction == "outbound"
             yield Filter(
                 reference,
@@ -194,7 +203,7 @@ class PolicyView:
     # What the engine asks
 
     def main_mode(self, local: str, remote: str) -> MainModePolicy | None:
-        """Of the first rule that negotiates with the peer."""
+        """Of the first rule that negotiates with the peer, else of the default response rule."""
         rule = self._main_mode_rule(remote)
         return None if rule is None else self._main_modes[rule]
 
@@ -203,43 +212,77 @@ class PolicyView:
         for item in self._negotiating():
             if item.tunnel_endpoint == peer if item.tunnel_endpoint else peer in item.destination:
                 return item.rule
-        return None
+        return self.dynamic.rule
 
     def quick_mode(self, local: str, remote: str, selectors: TrafficSelector) -> QuickModePolicy | None:
-        """Of the most specific outbound filter that contains the selectors (as seen from here)."""
+        """Of the most specific outbound filter that contains the selectors (as seen from here).
+
+        Where no filter says anything to them: of the default response rule.
+        """
         peer = IPv4Address(remote)
+        # Transport mode protects packets between the two computers themselves (RFC 2401 4.1).
+        between = (IPv4Network(local), IPv4Network((int(peer), 32))) == (selectors.source, selectors.destination)
         for reference, item in self.filters.items():
             if item.action != "negotiate" or item.direction != "outbound" or not _contains(item, selectors):
                 continue
             if item.tunnel_endpoint is None:
-                # Transport mode protects packets between the two computers themselves (RFC 2401 4.1).
-                host = IPv4Network((int(peer), 32))
-                if selectors.destination != host or selectors.source != IPv4Network(local):
-                    return None
-            elif item.tunnel_endpoint != peer:
-                continue
-            return QuickModePolicy(self._offers[item.rule], reference)
-        return None
+                return QuickModePolicy(self._offers[item.rule], reference) if between else None
+            if item.tunnel_endpoint == peer:
+                return QuickModePolicy(self._offers[item.rule], reference)
+        if self.dynamic.rule is None or not between or not self._may_respond(self.dynamic.rule, remote, selectors):
+            return None
+        number = self.dynamic.number(remote, selectors)
+        return None if number is None else QuickModePolicy(self._offers[self.dynamic.rule], number)
+
+    def _may_respond(self, response: int, remote: str, selectors: TrafficSelector) -> bool:
+        """Whether the default response rule is for these selectors.
+
+        It is not if a filter has them, or blocks a part of what would come in: the driver does not ask filters about
+        packets that an SA has let in. Nor if Main Mode with the peer is done by a rule that authenticates otherwise.
+        """
+        back = selectors.mirrored()
+        for item in self.filters.values():
+            way = selectors if item.direction == "outbound" else back
+            if _contains(item, way) or (item.direction == "inbound" and item.action == "block" and _meets(item, way)):
+                return False
+        rule = self._main_mode_rule(remote)
+        assert rule is not None
+        rules = self.policy.rules
+        return rules[rule].authentication_methods == rules[response].authentication_methods
 
     # What the computer asks
 
     def acquire(self, upcall: Upcall) -> Acquire:
         """What to ask the engine for, given a packet that waits."""
-        item = self.filters[upcall.filter]
+        item = self.filters.get(upcall.filter) or self.dynamic.filters[upcall.filter]
         if item.tunnel_endpoint is None:
             source, destination = IPv4Network(upcall.source), IPv4Network(upcall.destination)
         else:
             source, destination = item.source, item.destination
         selectors = TrafficSelector(source, destination, item.protocol, item.source_port, item.destination_port)
-        soft = self.policy.rules[item.rule].filter_action.allow_unsecured
+        # Where a peer has asked for security, its silence is no reason to do without.
+        soft = upcall.filter in self.filters and self.policy.rules[item.rule].filter_action.allow_unsecured
         return Acquire(str(upcall.peer), selectors, self._offers[item.rule], upcall.filter, soft)
 
+    def has(self, reference: int) -> bool:
+        return reference in self.filters or reference in self.dynamic.filters
+
+    def takes(self, pair: QuickModeEstablished) -> bool:
+        """Whether a new pair has a filter to serve, or gets one from the default response rule."""
+        return pair.reference in self.filters or self.dynamic.hold(pair)
+
     def offers_of(self, reference: int) -> tuple[QuickModeOffer, ...]:
-        return self._offers[self.filters[reference].rule]
+        return self._offers[self._rule_of(reference)]
 
     def weak_methods(self, reference: int) -> bool:
         """Whether the security methods of a filter's rule were weakened to export strength."""
-        return self._weakened[self.filters[reference].rule]
+        return self._weakened[self._rule_of(reference)]
+
+    def _rule_of(self, reference: int) -> int:
+        if reference < FIRST_NUMBER:
+            return self.filters[reference].rule
+        assert self.dynamic.rule is not None
+        return self.dynamic.rule
 
     def inbound_filter(self, selectors: TrafficSelector) -> int | None:
         """The first inbound filter for packets with these selectors that lets no clear text in, or any."""
@@ -269,4 +312,18 @@ def _contains(item: DriverFilter, selectors: TrafficSelector) -> bool:
         and item.protocol in (0, selectors.protocol)
         and item.source_port in (0, selectors.source_port)
         and item.destination_port in (0, selectors.destination_port)
+    )
+
+
+def _meets(item: DriverFilter, selectors: TrafficSelector) -> bool:
+    """Whether a packet can match both."""
+    return (
+        selectors.source.overlaps(item.source)
+        and selectors.destination.overlaps(item.destination)
+        and (0 in (item.protocol, selectors.protocol) or item.protocol == selectors.protocol)
+        and (0 in (item.source_port, selectors.source_port) or item.source_port == selectors.source_port)
+        and (
+            0 in (item.destination_port, selectors.destination_port)
+            or item.destination_port == selectors.destination_port
+        )
     )
