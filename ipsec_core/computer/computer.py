@@ -368,6 +368,9 @@ class Computer:
             and not sa.expired
             and (sa.inner_source is None or acquire.source in sa.inner_source)
             and (sa.inner_destination is None or acquire.destination in sa.inner_destination)
+            and sa.inner_protocol in (0, acquire.protocol)
+            and sa.source_port in (0, acquire.source_port)
+            and sa.destination_port in (0, acquire.destination_port)
             for handles in (*pairs, self._soft.with_peer(remote))
             for sa in map(self.driver.sa_info, handles)
         )
