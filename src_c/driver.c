@@ -68,6 +68,7 @@ void ipc_driver_destroy(ipc_driver *d) {
     ipc_reassembler_destroy(d->reassembler);
     free(d->cache);
     free(d->filters);
+    free(d->filter_names);
     ipc_matcher_destroy(d->matcher);
     if (d->held) ipc_wipe(d->held, d->hold_bytes); /* clear text that waited */
     free(d->held);

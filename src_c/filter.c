@@ -167,27 +167,16 @@ int ipc_cache_create(ipc_driver *d, uint32_t slots) {
     return 0;
 }
 
-uint32_t ipc_filter_find(const ipc_driver *d, uint32_t reference, enum ipc_direction direction) {
-    for (uint32_t i = 0; i < d->filter_count; i++)
-        if (d->filters[i].filter.reference == reference && d->filters[i].filter.direction == direction)
-            return i;
-    return IPC_NONE;
-}
-
-struct named {
-    uint32_t reference, direction, index;
-};
-
 static int by_name(const void *a, const void *b) {
-    const struct named *x = a, *y = b;
+    const struct ipc_filter_name *x = a, *y = b;
     if (x->direction != y->direction) return x->direction < y->direction ? -1 : 1;
-    return x->reference < y->reference ? -1 : x->reference > y->reference;
+    return (x->reference > y->reference) - (x->reference < y->reference);
 }
 
-static void sort_names(struct named *names, const struct ipc_filter_state *states, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        names[i] = (struct named){states[i].filter.reference, states[i].filter.direction, i};
-    if (count > 1) qsort(names, count, sizeof *names, by_name);
+uint32_t ipc_filter_find(const ipc_driver *d, uint32_t reference, enum ipc_direction direction) {
+    const struct ipc_filter_name wanted = {reference, direction, 0}, *found = NULL;
+    if (d->filter_count) found = bsearch(&wanted, d->filter_names, d->filter_count, sizeof wanted, by_name);
+    return found ? found->index : IPC_NONE;
 }
 
 /* Copies with what the masks leave. */
@@ -206,34 +195,40 @@ static int read_filters(struct ipc_filter_state *states, const struct ipc_filter
     return 0;
 }
 
+static int read_names(struct ipc_filter_name *names, const struct ipc_filter_state *states, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        names[i] = (struct ipc_filter_name){states[i].filter.reference, states[i].filter.direction, i};
+    if (count > 1) qsort(names, count, sizeof *names, by_name);
+    for (uint32_t i = 1; i < count; i++)
+        if (by_name(&names[i - 1], &names[i]) == 0) return IPC_E(DUPLICATE);
+    return 0;
+}
+
 int ipc_driver_set_filters(ipc_driver *d, const struct ipc_filter *filters, uint32_t count) {
-    struct ipc_filter_state *states = calloc(count ? count : 1, sizeof *states);
+    size_t room = count ? count : 1;
+    struct ipc_filter_state *states = calloc(room, sizeof *states);
+    struct ipc_filter_name *names = malloc(room * sizeof *names), *old = d->filter_names;
     ipc_matcher *matcher = NULL;
-    struct named *names = malloc(((size_t)count + d->filter_count + 1) * sizeof *names), *old = names + count;
     int rc = states && names ? read_filters(states, filters, count) : IPC_E(NO_MEMORY);
-    if (rc == 0) {
-        sort_names(names, states, count);
-        for (uint32_t i = 1; i < count; i++)
-            if (by_name(&names[i - 1], &names[i]) == 0) rc = IPC_E(DUPLICATE);
-    }
+    if (rc == 0) rc = read_names(names, states, count);
     if (rc == 0) rc = ipc_matcher_create(filters, count, d->seed, &matcher);
     if (rc < 0) {
         free(names);
         free(states);
         return rc;
     }
-    sort_names(old, d->filters, d->filter_count);
     for (uint32_t i = 0, k = 0; i < count && k < d->filter_count;) {
         int order = by_name(&names[i], &old[k]);
         if (order == 0) states[names[i].index].packets = d->filters[old[k].index].packets;
         i += order <= 0;
         k += order >= 0;
     }
-    free(names);
+    free(old);
     free(d->filters);
     ipc_matcher_destroy(d->matcher);
     d->matcher = matcher;
     d->filters = states;
+    d->filter_names = names;
     d->filter_count = count;
     ipc_sa_link_all(d);
     ipc_cache_invalidate(d);

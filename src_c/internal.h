@@ -104,6 +104,11 @@ struct ipc_filter_state {
     uint32_t newest; /* SAs that serve it, chained by ctl.next */
 };
 
+/* How a filter is found by what its SAs name it. */
+struct ipc_filter_name {
+    uint32_t reference, direction, index;
+};
+
 /* What the filters and SAs say to a flow. */
 struct ipc_decision {
     uint32_t filter, sa; /* IPC_NONE: none */
@@ -160,6 +165,7 @@ struct ipc_again {
 struct ipc_driver {
     /* filters and header cache */
     struct ipc_filter_state *filters;
+    struct ipc_filter_name *filter_names; /* by direction, then reference */
     uint32_t filter_count;
     ipc_matcher *matcher;
     uint32_t generation;

@@ -398,8 +398,8 @@ class Computer:
             self._fall_through(now)
             for event in self._engine.events():
                 self._handle(now, event)
-            if self._view and self._view.dynamic.changed:
-                self.driver.set_filters(self._view.driver_filters())
+            if self._view:
+                self._view.change_filters(self.driver)
             self._switch(now)
             self._next_tick = self.driver.tick(now)
             upcalls = self.driver.upcalls()

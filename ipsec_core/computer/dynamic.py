@@ -8,6 +8,7 @@ of those is ever overruled, and are made when Quick Mode ends, of what the peer,
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -45,7 +46,9 @@ class DynamicFilters:
         if rule is not None and rule.connection_type is not ConnectionType.REMOTE_ACCESS:
             self.rule = policy.rules.index(rule)
         self.filters: dict[int, DriverFilter] = {}
-        self.changed = False
+        self._order: list[tuple[int, int]] = []  # weights below 0 and numbers of the outbound filters
+        self._added: set[int] = set()
+        self._removed: set[int] = set()
         self._policy_id = policy.policy_id
         self._first: int = before._next if before else FIRST_NUMBER
         self._next: int = self._first
@@ -81,7 +84,8 @@ class DynamicFilters:
             weight = _weight(selectors)
             self.filters[number] = self._filter("outbound", selectors, weight)
             self.filters[number + 1] = self._filter("inbound", selectors.mirrored(), weight)
-            self.changed = True
+            insort(self._order, (-weight, number))
+            _either(number, self._added, self._removed)
         flow.pairs.add(pair.inbound_spi)
         return True
 
@@ -94,17 +98,29 @@ class DynamicFilters:
         flow.pairs.discard(pair.inbound_spi)
         if flow.pairs:
             return
+        self._order.remove((-self.filters[number].weight, number))
         del self._flows[number], self.filters[number], self.filters[number + 1]
         if self._numbers.get((flow.remote, flow.selectors)) == number:
             del self._numbers[flow.remote, flow.selectors]
         self._of_peer[flow.remote] -= 1
         if not self._of_peer[flow.remote]:
             del self._of_peer[flow.remote]
-        self.changed = True
+        _either(number, self._removed, self._added)
 
     def in_order(self) -> dict[int, DriverFilter]:
         """The filters by number, the most specific first."""
-        return dict(sorted(self.filters.items(), key=lambda item: -item[1].weight))
+        return {number: self.filters[number] for _, first in self._order for number in (first, first + 1)}
+
+    def changes(self) -> tuple[list[int], list[tuple[int, dict[int, DriverFilter]]]]:
+        """What has changed since the last call: the numbers of filters that are gone, then what to insert where."""
+        removed = [number for first in self._removed for number in (first, first + 1)]
+        added = []
+        for first in sorted(self._added, key=lambda first: (-self.filters[first].weight, first)):
+            place = 2 * bisect_left(self._order, (-self.filters[first].weight, first))
+            added.append((place, {number: self.filters[number] for number in (first, first + 1)}))
+        self._added.clear()
+        self._removed.clear()
+        return removed, added
 
     def _full(self, remote: str) -> bool:
         return len(self._flows) >= MAX_FLOWS or self._of_peer[remote] >= MAX_FLOWS_OF_PEER
@@ -126,6 +142,14 @@ class DynamicFilters:
             weight=weight,
             rule=self.rule,
         )
+
+
+def _either(number: int, put: set[int], taken: set[int]) -> None:
+    """Into a set, or out of the one with the opposite: then it is as the driver has it."""
+    if number in taken:
+        taken.remove(number)
+    else:
+        put.add(number)
 
 
 def _weight(flow: TrafficSelector) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -12,7 +12,7 @@ from ipsec_core.computer.dynamic import FIRST_NUMBER, DynamicFilters
 from ipsec_core.computer.profiles import Profile, check_profile
 from ipsec_core.computer.strength import exported_exchanges, exported_methods
 from ipsec_core.computer.suites import available, suite_for
-from ipsec_core.driver import Action, Filter, Upcall
+from ipsec_core.driver import Action, Driver, Filter, Upcall
 from ipsec_core.errors import PolicyError
 from ipsec_core.ike import (
     Acquire,
@@ -185,20 +185,16 @@ class PolicyView:
         return self.filters | self.dynamic.in_order()
 
     def driver_filters(self) -> Iterator[Filter]:
-        self.dynamic.changed = False
-        for reference, item in self.all_filters().items():
-            outbound = item.direction == "outbound"
-            yield Filter(
-                reference,
-                "out" if outbound else "in",
-                _ACTIONS[item.action],
-                item.source,
-                item.destination,
-                item.protocol,
-                item.source_port,
-                item.destination_port,
-                item.tunnel_endpoint if outbound else None,
-            )
+        """The policy's own; `change_filters` adds to them."""
+        return _records(self.filters)
+
+    def change_filters(self, driver: Driver) -> None:
+        """Gives the driver what has changed in the dynamic ones."""
+        removed, added = self.dynamic.changes()
+        if removed:
+            driver.remove_filters(removed)
+        for place, filters in added:
+            driver.insert_filters(len(self.filters) + place, _records(filters))
 
     # What the engine asks
 
@@ -303,6 +299,22 @@ class PolicyView:
 
     def _negotiating(self) -> Iterable[DriverFilter]:
         return (item for item in self.filters.values() if item.action == "negotiate" and item.direction == "outbound")
+
+
+def _records(filters: Mapping[int, DriverFilter]) -> Iterator[Filter]:
+    for reference, item in filters.items():
+        outbound = item.direction == "outbound"
+        yield Filter(
+            reference,
+            "out" if outbound else "in",
+            _ACTIONS[item.action],
+            item.source,
+            item.destination,
+            item.protocol,
+            item.source_port,
+            item.destination_port,
+            item.tunnel_endpoint if outbound else None,
+        )
 
 
 def _contains(item: DriverFilter, selectors: TrafficSelector) -> bool:

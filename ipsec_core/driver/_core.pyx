@@ -440,6 +440,48 @@ cdef int _read_filter(_c.ipc_filter *f, object record) except -1:
     return 0
 
 
+cdef int _read_filters(_c.ipc_filter *array, list filters) except -1:
+    numbers = {}
+    for i, record in enumerate(filters):
+        try:
+            _read_filter(&array[i], record)
+            first = numbers.setdefault((record.direction, record.reference), i)
+            if first != i:
+                raise DriverError(f"reference: {record.reference} is taken by filter {first}; accepted: a number of its own")
+        except DriverError as error:
+            raise DriverError(f"filter {i}, {error}") from None
+    return 0
+
+
+cdef int _change_filters(Driver driver, list added, uint32_t at, bint keep, object removed) except -1:
+    """All filters anew: `added` at place `at` among those that there are, without the `removed`, or alone."""
+    cdef _c.ipc_filter f
+    cdef uint64_t packets
+    cdef uint32_t old = _c.ipc_driver_filter_count(driver.c) if keep else 0
+    cdef uint32_t i, count = 0
+    cdef _c.ipc_filter *array = <_c.ipc_filter *>calloc(len(added) + old or 1, sizeof(_c.ipc_filter))
+    if array == NULL:
+        raise MemoryError
+    try:
+        for i in range(old + 1):
+            if i == at:
+                _read_filters(&array[count], added)
+                count += <uint32_t>len(added)
+            if i < old:
+                _c.ipc_driver_filter(driver.c, i, &f, &packets)
+                if f.reference not in removed:
+                    array[count] = f
+                    count += 1
+        driver.enter()
+        try:
+            check(_c.ipc_driver_set_filters(driver.c, array, count), "set_filters")
+        finally:
+            driver.leave()
+    finally:
+        free(array)
+    return 0
+
+
 SERVICES = {"esp": _c.IPC_SERVICE_ESP, "ah": _c.IPC_SERVICE_AH, "none": _c.IPC_SERVICE_SOFT}
 DF = {"copy": _c.IPC_DF_COPY, "set": _c.IPC_DF_SET, "clear": _c.IPC_DF_CLEAR}
 
@@ -611,27 +653,15 @@ cdef class Driver:
 
     def set_filters(self, filters):
         """Replaces all filters; they are walked in the order given. SAs stay and serve the filter with their reference."""
-        filters = list(filters)
-        cdef _c.ipc_filter *array = <_c.ipc_filter *>calloc(len(filters) or 1, sizeof(_c.ipc_filter))
-        if array == NULL:
-            raise MemoryError
-        numbers = {}
-        try:
-            for i, record in enumerate(filters):
-                try:
-                    _read_filter(&array[i], record)
-                    first = numbers.setdefault((record.direction, record.reference), i)
-                    if first != i:
-                        raise DriverError(f"reference: {record.reference} is taken by filter {first}; accepted: a number of its own")
-                except DriverError as error:
-                    raise DriverError(f"filter {i}, {error}") from None
-            self.enter()
-            try:
-                check(_c.ipc_driver_set_filters(self.c, array, <uint32_t>len(filters)), "set_filters")
-            finally:
-                self.leave()
-        finally:
-            free(array)
+        _change_filters(self, list(filters), 0, False, frozenset())
+
+    def insert_filters(self, at, filters):
+        """Puts filters between those that are there: the first of them comes to place `at` of the walk, from 0 on."""
+        _change_filters(self, list(filters), ranged("at", at, 0, _c.ipc_driver_filter_count(self.c)), True, frozenset())
+
+    def remove_filters(self, references):
+        """Takes out the filters with these references; one that is not there is no error."""
+        _change_filters(self, [], 0, True, frozenset(references))
 
     def filter_packets(self):
         """Packets that each filter has decided, as a list of (reference, packets) in the order of the walk."""
