@@ -188,7 +188,7 @@ def test_the_client_may_be_the_one_that_rekeys() -> None:
     """With a Main Mode if need be: a filter that a peer asked for is no clear traffic any more."""
     lan = Lan({CLIENT: client(), SERVER: server()})
     for address in (CLIENT, SERVER):
-        made = lan[address]._policy
+        made = lan[address].service.policy
         assert made is not None
         lan[address].update_policy(0.0, replace(made, key_exchange=replace(made.key_exchange, lifetime_seconds=300)))
     talk(lan)
