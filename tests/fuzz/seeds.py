@@ -4,8 +4,10 @@ alone, so that fuzzing needs no more than a compiler."""
 
 from __future__ import annotations
 
+import base64
 import os
 import random
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -187,6 +189,32 @@ def reg_files() -> Iterator[bytes]:
     yield b"\4" + "\r\n".join(driver).encode()
 
 
+def policy_blobs() -> Iterator[bytes]:
+    """Inputs of fuzz_blobs: each object of blob_reader.py as it is, plain blobs, and those of a real domain."""
+    for number in range(11):
+        yield bytes([128 + number])
+    policy, permit = "632120224c4fd111863b00a0248d3021", "b920dc80c82ed111a89e00a0248d3021"
+    rule, filters = "00acbb118d49d111863900a0248d3021", "b520dc80c82ed111a89e00a0248d3021"
+    host, web, kerberos = "0a000001ffffffff", "060000000000500000000000", "01000000 05000000 02000000 0000"
+    plain = (
+        (0, policy, "302a0000"),
+        (5, permit, "00000000"),
+        (8, permit, "01000000" + "00000000" * 4 + "01000000 03000000 02000000 02000000" + "00" * 48),
+        (2, rule, kerberos + "fdffffff 02000000 0000 0a000001 01000000 01000000 02000000 0000"),
+        (2, rule, "01000000 01000000 06000000 610062000000" + "feffffff 02000000 0000" + "00" * 12 + "02000000 0000"),
+        (9, filters, "01000000" + "02000000 0000" * 3 + "00" * 16 + "01000000" + host * 2 + "00" * 4 + web),
+    )
+    for number, kind, text in plain:
+        body = bytes.fromhex(text)
+        yield bytes([number]) + bytes.fromhex(kind) + struct.pack("<I", len(body)) + body + b"\0"
+    root = captures_folder()
+    path = root.parent / "reference" / "data" / "ad-ip-security.ldif" if root else None
+    if path is not None and path.exists():
+        for blob in re.findall(r"^ipsecData:: (\S+)$", path.read_text().replace("\n ", ""), re.MULTILINE):
+            for number in (0, 1, 2, 8, 9):
+                yield bytes([number]) + base64.b64decode(blob)
+
+
 def write(folder: Path, seeds: list[bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate(seeds):
@@ -218,6 +246,7 @@ def main(folder: Path) -> None:
     write(folder / "isakmp", list(reads(messages)))
     write(folder / "responder", list(conversations(rng)))
     write(folder / "initiator", list(conversations(rng)))
+    write(folder / "blobs", list(policy_blobs()))
     write(folder / "reg", list(reg_files()))
     write(folder / "trace", captures if len(captures) <= CAPTURES else rng.sample(captures, CAPTURES))
 
