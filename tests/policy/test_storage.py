@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_kit import MemoryStore, distinct, guids, policies, stored
 
@@ -104,6 +104,7 @@ def test_every_policy_returns(policy: Policy) -> None:
         assert check(store.objects()) == ()
 
 
+@settings(max_examples=50)
 @given(policies, policies)
 def test_a_policy_becomes_any_other(before: Policy, after: Policy) -> None:
     store = stored(before)
