@@ -89,6 +89,7 @@ def edited(store: MemoryStore, edit: Callable[[Catalogue], object]) -> set[str]:
     return {str(item.name) for item in changes.put}
 
 
+@settings(max_examples=60)
 @given(policies)
 def test_every_policy_returns(policy: Policy) -> None:
     store = stored(policy)
@@ -351,21 +352,21 @@ def test_pfs_is_one() -> None:
 
 
 def test_lifetime_of_main_mode_in_each_method_or_in_the_settings() -> None:
-    def lifetimes(settings: int, *methods: int) -> Callable[[BlobData], BlobData]:
+    def lifetimes(seconds: int, *methods: int) -> Callable[[BlobData], BlobData]:
         def change(data: BlobData) -> BlobData:
             assert isinstance(data, IsakmpData)
             kept = tuple(replace(data.methods[0], lifetime_seconds=one) for one in methods)
-            return replace(data, lifetime_seconds=settings, methods=kept)
+            return replace(data, lifetime_seconds=seconds, methods=kept)
 
         return change
 
-    for settings, methods, expected in (
+    for seconds, methods, expected in (
         (0, (28_800, 28_800), (28_800, 0, 0)),
         (0, (3600, 3600), (3600, 0, 0)),
         (28_800, (28_800, 60), (28_800, 0, 60)),
         (0, (0, 60), (28_800, 0, 60)),
     ):
-        store = with_data(MAIN_MODE, lifetimes(settings, *methods))
+        store = with_data(MAIN_MODE, lifetimes(seconds, *methods))
         read = read_catalogue(store).policy("Server (Request Security)").key_exchange
         assert (read.lifetime_seconds, *(one.lifetime_seconds for one in read.methods)) == expected
 
