@@ -33,6 +33,7 @@ class Control:
         self._directory = directory
         self._obey = obey
         self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[object]] = set()
 
     async def open(self) -> None:
         """AgentError when the directory takes no socket."""
@@ -52,10 +53,16 @@ class Control:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+            for client in self._clients:
+                client.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
             with suppress(FileNotFoundError):
                 (self._directory / FILE).unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.current_task()
+        assert client is not None
+        self._clients.add(client)
         try:
             while line := await asyncio.wait_for(reader.readline(), _PATIENCE):
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
@@ -63,6 +70,7 @@ class Control:
         except (OSError, ValueError):
             pass  # who asks too slowly, or too much, or goes away
         finally:
+            self._clients.discard(client)
             writer.close()
 
     async def _answer(self, line: bytes) -> Answer:

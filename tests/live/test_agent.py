@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ipsec_core.computer.state import State
+from ipsec_core.policy.registry_store import RegistryStore
+from ipsec_core.policy.storage import read_catalogue, save
+from ipsec_core.policy.toml import policy_from_table
 
 pytestmark = pytest.mark.interop
 
@@ -91,11 +96,14 @@ class Lab:
     def command(self, side: int, *arguments: str) -> list[str]:
         """The agent's own; ip makes the namespace its own and is replaced by it."""
         state, file = self.folder / f"state{side}", self.folder / f"policy{side}.toml"
-        own = ["--state", str(state), "--policy", str(file), "--listen", OUTER[side], "--name", f"SIDE{side}"]
+        own = ["--state", str(state), "--listen", OUTER[side], "--name", f"SIDE{side}"]
+        own += ["--policy", str(file)] * file.exists()
         return ["ip", "netns", "exec", SPACES[side], *AGENT, *own, "--interval", "0.2", *arguments]
 
     def start(self, side: int, text: str, *arguments: str) -> None:
-        (self.folder / f"policy{side}.toml").write_text(text)
+        """Without a text there is no policy file."""
+        if text:
+            (self.folder / f"policy{side}.toml").write_text(text)
         with self.log(side).open("w") as log:
             agent = self.agents[side] = subprocess.Popen(self.command(side, *arguments), stderr=log)
         self.wait(lambda: "listening" in self.said(side) or agent.poll() is not None)
@@ -131,6 +139,10 @@ class Lab:
         while not ready():
             assert time.monotonic() < end, "waited in vain"
             time.sleep(0.02)
+
+    def net(self, side: int, *words: str) -> str:
+        """The tool needs the directory, not the namespace."""
+        return run(*AGENT[:-1], "net", *words, "--state", str(self.folder / f"state{side}"))
 
     def inside(self, side: int, *command: str) -> str:
         return run("ip", "netns", "exec", SPACES[side], *command)
@@ -256,6 +268,66 @@ def test_another_policy(lab: Lab) -> None:
     lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
     with State.open(lab.folder / "state0") as state:
         assert {item.security for item in state.associations()} == {"ESP[DES,MD5]"}
+
+
+def test_net(lab: Lab) -> None:
+    """stop opens what was protected, in driver and network; start protects it again, with statistics at 0."""
+    before = lab.traces(0)
+    lab.start(0, policy(0, "transport", "ESP[3DES,SHA1]"))
+    lab.start(1, policy(1, "transport", "ESP[3DES,SHA1]"))
+    socket = lab.folder / "state0" / "control"
+    assert socket.stat().st_mode & 0o777 == 0o600
+    assert lab.ping("transport")
+    assert "IPSEC Policy Agent" in lab.net(0, "start")
+    for side in (0, 1):
+        assert "was stopped successfully" in lab.net(side, "stop", "policyagent")
+    assert lab.net(0, "start") == "No service runs.\n"
+    assert lab.inside(0, "ip", "route", "show", "table", "all").count("ipsec0") == 0
+    with State.open(lab.folder / "state0") as state:
+        assert state.associations() == ()
+        assert state.meta("ip_security_enabled") is False
+    assert lab.ping("transport")
+    assert "Policy 'Test' is in effect." in lab.net(0, "START", "PolicyAgent")
+    assert not lab.ping("transport"), "the peer does not speak IKE"
+    lab.net(1, "start", "policyagent")
+    assert lab.ping("transport", 1)
+    lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
+    assert lab.counters(0)["oakley_main_modes"] == 1
+    assert json.loads(lab.net(0, "status", "--json"))["source"] == "local"
+    (lab.folder / "policy0.toml").write_text("no policy")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        lab.net(0, "restart", "policyagent")
+    assert refused.value.returncode == 2
+    assert "policy0.toml" in refused.value.stderr
+    assert lab.ping("transport")
+    for side in (0, 1):
+        assert lab.stop(side) == 0
+    assert not socket.exists()
+    assert lab.traces(0) == before
+
+
+def test_the_registry_decides(lab: Lab) -> None:
+    """Without a policy file: what somebody assigns in the state directory of the running agent, after an update."""
+    lab.start(0, "", "--domain", "ldap://127.0.0.1:9")
+    assert "no IPsec policy is in effect" in lab.said(0)
+    lab.wait(lambda: "the domain cannot be asked, its last policy stays" in lab.said(0))
+    assert lab.ping("transport")
+    with State.open(lab.folder / "state0", readonly=False) as state:
+        store = RegistryStore(state.registry)
+        catalogue = read_catalogue(store)
+        table = tomllib.loads(policy(0, "transport", "ESP[3DES,SHA1]"))
+        catalogue.add_policy(policy_from_table(table, "test"))
+        catalogue.assign("Test")
+        save(catalogue, store, 0)
+    lab.net(0, "update", "policyagent")
+    assert not lab.ping("transport")
+    lab.start(1, policy(1, "transport", "ESP[3DES,SHA1]"))
+    assert lab.ping("transport", 1)
+    status = lab.net(0, "status")
+    assert "local computer policy" in status
+    assert "127.0.0.1:9: " in status
+    with State.open(lab.folder / "state0") as state:
+        assert [event.event_id for event in state.event_log().events(source="PolicyAgent")] == [279, 284, 279]
 
 
 def test_clear_packets_of_a_peer_need_the_policy(lab: Lab) -> None:
