@@ -136,15 +136,19 @@ class MachineStore:
                 path = _path(own.certificate, root, self.intermediates)
                 if path is not None:
                     return _MachineCertificates(self, own, path, roots)
-        usable = [
-            root.subject.rfc4514_string()
-            for root in self.roots
-            if any(_path(own.certificate, root, self.intermediates) for own in self.own)
-        ]
+        usable = self.usable_roots()
         fault = "no certificate of this computer leads to it" if roots else "not a trusted root of this computer"
         names = "; ".join(root_names)
         raise PolicyError(
             f"certificate {names!r}: {fault}; accepted: {'; '.join(usable) or 'none, it has no certificate'}"
+        )
+
+    def usable_roots(self) -> tuple[str, ...]:
+        """The names of the roots that certificates of ours lead to."""
+        return tuple(
+            root.subject.rfc4514_string()
+            for root in self.roots
+            if any(_path(own.certificate, root, self.intermediates) for own in self.own)
         )
 
 

@@ -32,6 +32,7 @@ from ipsec_core.computer.credentials import CertificateStore, Credentials, lacks
 from ipsec_core.computer.listing import associations
 from ipsec_core.computer.negotiation import PolicyView
 from ipsec_core.computer.profiles import Profile, profile_of
+from ipsec_core.computer.remote_access import RemoteAccess
 from ipsec_core.computer.reports import ENCRYPTION_WEAKENED, KEY_MATERIAL_WEAKENED, Reports
 from ipsec_core.computer.service import PolicyService
 from ipsec_core.computer.soft import SoftAssociations
@@ -79,7 +80,7 @@ def _random_source(seed: bytes) -> Callable[[int], bytes]:
 _NO_FAULT = (FailureReason.DELETED_BEFORE_COMPLETION, FailureReason.POLICY_CHANGED)
 
 
-class Computer:
+class Computer(RemoteAccess):
     """A computer with one IPv4 address.
 
     Its IPsec policy is that of `domain` (a name for people; `service` says when to ask the domain), else `policy`, else
@@ -550,7 +551,7 @@ class Computer:
         self.state.set_meta("time", now)
         self.state.set_meta("address", str(self.address))
         self.state.set_meta("ip_security_enabled", self._view is not None)
-        self.state.save_policy(self._view.policy if self._view else None)
+        self.state.save_policy(self.agent.active.policy if self.agent.active else None)
         self.state.save_filters([(item, hits.get(number, 0)) for number, item in filters.items()])
         self.state.save_counters(self.counters())
         self.state.save_associations(self.associations())

@@ -24,6 +24,9 @@ class CertificateStore(Protocol):
     def for_root(self, *root_names: str) -> Certificates:
         """What leads to one of these root CAs, in order of preference; PolicyError when nothing does."""
 
+    def usable_roots(self) -> tuple[str, ...]:
+        """The names of the trusted root CAs that certificates of the computer lead to, for `for_root`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:

@@ -18,7 +18,7 @@ from ipsec_core.computer.state import State
 from ipsec_core.errors import IpsecError
 from ipsec_core.policy.agent import Events, PolicyAgent, Reading, Source
 from ipsec_core.policy.compile import DriverFilter
-from ipsec_core.policy.model import Policy
+from ipsec_core.policy.model import Policy, Rule
 
 _USED: dict[Source, str] = {
     "domain": "Group Policy settings are used",
@@ -72,6 +72,18 @@ class PolicyService:
         with self._trying(now, policy, running=True):
             events = self.agent.update(now, addresses)
         self._file(now, events)
+        self._changed(now)
+
+    # Rules of programs
+
+    def push(self, now: float, name: str, rules: Sequence[Rule]) -> None:
+        """See `PolicyAgent.push`."""
+        self.agent.push(now, name, rules)
+        self._changed(now)
+
+    def withdraw(self, now: float, name: str) -> None:
+        """See `PolicyAgent.withdraw`."""
+        self.agent.withdraw(now, name)
         self._changed(now)
 
     # The domain

@@ -11,14 +11,14 @@ the agent asks the domain when `next_poll` says so, loads the filters of `active
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from ipsec_core.errors import IpsecError, PolicyError
 from ipsec_core.policy.compile import DriverFilter, compile_policy
-from ipsec_core.policy.model import DEFAULT_POLLING_SECONDS, Policy
+from ipsec_core.policy.model import DEFAULT_POLLING_SECONDS, Policy, Rule
 from ipsec_core.policy.objects import StoredObject
 from ipsec_core.policy.storage import read_policy
 
@@ -91,9 +91,10 @@ Events: TypeAlias = tuple[AgentEvent, ...]
 
 @dataclass(frozen=True, slots=True)
 class ActivePolicy(Generic[Plan]):
-    """What is in effect; without a policy the filters are empty and all traffic passes in the clear.
+    """What is in effect; without filters all traffic passes in the clear.
 
-    `plan` is what `prepare` made of policy and filters.
+    `pushed` are the rules that are in effect beside those of the policy. `plan` is what `prepare` made of both, None
+    where there are neither.
     """
 
     policy: Policy | None
@@ -101,6 +102,7 @@ class ActivePolicy(Generic[Plan]):
     source: Source
     since: float
     plan: Plan | None
+    pushed: Mapping[str, tuple[Rule, ...]]
 
 
 class PolicyAgent(Generic[Plan]):
@@ -124,6 +126,7 @@ class PolicyAgent(Generic[Plan]):
         self._copy: Policy | None = None  # what the cache holds, or should
         self._addresses: tuple[IPv4Address, ...] = ()
         self._above: tuple[Source, Policy] | None = None  # what goes before a local policy
+        self._pushed: dict[str, tuple[Rule, ...]] = {}
         self._known: Reading | None = None
         self._not_kept: Reading | None = None  # what the cache should hold and could not
         self._next_poll: float | None = None
@@ -148,6 +151,7 @@ class PolicyAgent(Generic[Plan]):
         if self.active is None:
             return ()
         self.active = self._next_poll = None
+        self._pushed = {}
         return _stopped(now)
 
     def restart(
@@ -175,6 +179,31 @@ class PolicyAgent(Generic[Plan]):
         stays = "stopped" if self.active is None else "with the policy that was in effect"
         lines = (f"The IPsec policy cannot be used: {error}", f"The Policy Agent remains {stays}.")
         return AgentEvent(now, CANNOT_BE_USED, lines)
+
+    # Rules of programs
+
+    def push(self, now: float, name: str, rules: Sequence[Rule]) -> None:
+        """Rules beside those of the policy, whatever that is, until `withdraw` or the end of the service.
+
+        They are in no store, and the event log does not hear of them (KB 248750). What had the name before goes.
+        PolicyError when the service does not run; IpsecError, and all as before, when they cannot be used.
+        """
+        self._push(now, self._pushed | {name: tuple(rules)})
+
+    def withdraw(self, now: float, name: str) -> None:
+        """The rules that were pushed under a name go; a name that is not known is no error."""
+        if name in self._pushed:
+            self._push(now, {other: rules for other, rules in self._pushed.items() if other != name})
+
+    def _push(self, now: float, pushed: dict[str, tuple[Rule, ...]]) -> None:
+        if self.active is None:
+            raise PolicyError("the Policy Agent is not running")
+        before, self._pushed = self._pushed, pushed
+        try:
+            self._take_effect(now, self._above, self._addresses)
+        except IpsecError:
+            self._pushed = before
+            raise
 
     # The domain
 
@@ -224,15 +253,15 @@ class PolicyAgent(Generic[Plan]):
         copy, events = self._cached_copy(now) if domain or cached else (None, ())
         above: tuple[Source, Policy] | None = ("cache", copy) if copy else None
         try:
-            active = self._made(now, above, mine, None)
+            active = self._made(now, above, mine, {}, None)
         except IpsecError as error:
             if above is None:
                 raise
             events += (_no_copy(now, error),)
-            above, active = None, self._made(now, None, mine, None)
+            above, active = None, self._made(now, None, mine, {}, None)
         self.active = active
         self._addresses, self._above, self._copy, self.domain = mine, above, copy, domain
-        self._known, self._minutes = None, 0
+        self._pushed, self._known, self._minutes = {}, None, 0
         self._next_poll = now if domain else None
         return (AgentEvent(now, STARTED, ("The Policy Agent started.",)), *events, *_in_effect(active))
 
@@ -269,9 +298,9 @@ class PolicyAgent(Generic[Plan]):
         self, now: float, above: tuple[Source, Policy] | None, addresses: tuple[IPv4Address, ...]
     ) -> Events:
         before = self.active
-        after = self._made(now, above, addresses, before)
+        after = self._made(now, above, addresses, self._pushed, before)
         self._addresses, self._above = addresses, above
-        same = before is not None and (after.policy, after.filters) == (before.policy, before.filters)
+        same = before is not None and _same(after, before)
         if before is not None and same and after.source == before.source:
             return ()
         self.active = after
@@ -282,18 +311,32 @@ class PolicyAgent(Generic[Plan]):
         now: float,
         above: tuple[Source, Policy] | None,
         addresses: tuple[IPv4Address, ...],
+        pushed: Mapping[str, tuple[Rule, ...]],
         before: ActivePolicy[Plan] | None,
     ) -> ActivePolicy[Plan]:
-        """What is to be in effect; with policy and filters of `before` the plan remains the same object."""
+        """What is to be in effect; with policy, filters and pushed rules of `before` the plan is the same object."""
         source: Source = "local"
         policy: Policy | None
         source, policy = above if above is not None else (source, self._local())
-        if policy is None:
-            return ActivePolicy(None, (), source, now, None)
-        filters = compile_policy(policy, addresses)
-        if before is not None and (policy, filters) == (before.policy, before.filters):
-            return ActivePolicy(policy, filters, source, now, before.plan)
-        return ActivePolicy(policy, filters, source, now, self._prepare(policy, filters))
+        whole = _with(policy, pushed)
+        made: ActivePolicy[Plan] = ActivePolicy(policy, (), source, now, None, pushed)
+        if whole is None:
+            return made
+        made = replace(made, filters=compile_policy(whole, addresses))
+        same = before is not None and _same(made, before)
+        return replace(made, plan=before.plan if before and same else self._prepare(whole, made.filters))
+
+
+def _with(policy: Policy | None, pushed: Mapping[str, tuple[Rule, ...]]) -> Policy | None:
+    """A policy and the rules beside it as one: their filters are in one order."""
+    if not pushed:
+        return policy
+    rules = tuple(rule for each in pushed.values() for rule in each)
+    return replace(policy, rules=policy.rules + rules) if policy else Policy(", ".join(pushed), rules=rules)
+
+
+def _same(one: ActivePolicy[Plan], other: ActivePolicy[Plan]) -> bool:
+    return (one.policy, one.filters, one.pushed) == (other.policy, other.filters, other.pushed)
 
 
 def _stopped(now: float) -> Events:

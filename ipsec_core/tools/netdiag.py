@@ -69,9 +69,11 @@ class Diagnosis:
         yield "IP Security test . . . . . . . . . : Passed"
         if self.policy is None:
             yield "    IPSec policy service is active, but no policy is assigned."
-            return
-        yield f"    Local IPSec Policy Active: '{self.policy.name}'"
-        yield f"    IP Security Policy Path: {self.path}"
+            if not self.filters:
+                return
+        else:
+            yield f"    Local IPSec Policy Active: '{self.policy.name}'"
+            yield f"    IP Security Policy Path: {self.path}"
         yield ""
         count = len(self.filters)
         yield f"    There {'is 1 filter' if count == 1 else f'are {count} filters'}"
@@ -80,7 +82,8 @@ class Diagnosis:
                 yield from _filter_lines(item, hits)
             yield from _association_lines(self.associations, self.clock)
         if verbose:
-            yield from _policy_lines(self.policy)
+            if self.policy is not None:
+                yield from _policy_lines(self.policy)
             yield ""
             yield "    ISAKMP/Oakley Statistics"
             for label, key in OAKLEY_STATISTICS:

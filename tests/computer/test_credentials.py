@@ -33,6 +33,9 @@ class Papers:
             raise PolicyError(f"no certificate under {', '.join(root_names)}")
         return self
 
+    def usable_roots(self) -> tuple[str, ...]:
+        return tuple(self.trusted)
+
     @property
     def subject(self) -> bytes:
         return self.name.encode()
