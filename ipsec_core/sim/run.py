@@ -120,6 +120,11 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
         )
         for computer in plan.computers
     }
+    for computer in plan.computers:
+        if computer.rras:
+            world.at(0.0, made[computer.name], made[computer.name].start_rras)
+        if computer.dial:
+            world.at(0.0, made[computer.name], _dial(made[computer.name], made[computer.dial]))
     for step in plan.steps:
         world.at(step.at, made[step.computer], STEPS[step.do](made[step.computer]))
     a, b = (made[name] for name in plan.link.between)
@@ -134,6 +139,10 @@ def build_world(plan: Scenario, trace: Trace, *, key_log: bool = False, burst: i
         as_fast_as_possible=plan.traffic.pace == "link",
     )
     return world
+
+
+def _dial(client: Computer, server: Computer) -> Callable[[float], None]:
+    return lambda now: client.dial(now, server.address)
 
 
 def _state(computer: ComputerScenario) -> State:

@@ -14,6 +14,8 @@ policy = "Lab"                      # a policy below, a built-in one, a file or 
 profile = "windows-2000"            # or "windows-2000-update": NAT-T; "modern": algorithms of today as well
 high_encryption = true              # false: export strength, DES at most
 certificates = "alice"              # a folder with own, roots, intermediates, crls; needs epoch
+rras = true                         # a server of L2TP over IPsec
+dial = "BOB"                        # a client of that server; both need certificates
 audit = { logon_events = ["success", "failure"] }
 registry = { CacheSize = 128 }
 
@@ -28,7 +30,7 @@ name = "Lab"
 [[steps]]
 at = 2.5                            # seconds
 computer = "ALICE"
-do = "restart policyagent"          # or "stop policyagent", "start policyagent"
+do = "restart policyagent"          # or "stop policyagent", "start policyagent", "restart remoteaccess"
 """
 
 from __future__ import annotations
@@ -71,7 +73,10 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ComputerScenario:
-    """A computer: its address, policy, profile, audit policy, registry values by name."""
+    """A computer: its address, policy, profile, audit policy, registry values by name.
+
+    `rras`: it is a server of L2TP; `dial`: the name of the one whose client it is, or empty.
+    """
 
     name: str
     address: IPv4Address
@@ -82,6 +87,8 @@ class ComputerScenario:
     hold_packets: int
     high_encryption: bool
     certificates: MachineStore | None
+    rras: bool
+    dial: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,12 @@ class StepScenario:
     do: str
 
 
+_RESTART_RRAS = "restart remoteaccess"
 STEPS: Mapping[str, Callable[[Computer], Callable[[float], None]]] = {
     "stop policyagent": lambda computer: computer.stop,
     "start policyagent": lambda computer: computer.start,
     "restart policyagent": lambda computer: computer.restart_agent,
+    _RESTART_RRAS: lambda computer: computer.start_rras,
 }
 _LAST_STEP = 1e6
 
@@ -250,7 +259,8 @@ def read_scenario(
     names = tuple(computer.name for computer in computers)
     link = _link(top.table("link", {}), (names[0], names[1]))
     played = _traffic(top, path, names, traffic)
-    steps = _steps(top, names)
+    _check_dialling(machines, computers)
+    steps = _steps(top, computers)
     top.end()
     began = DEFAULT_EPOCH if epoch == _NO_DATE else epoch
     return Scenario(path, name, seed, reaction, realm, began, computers, link, played, steps, table)
@@ -272,8 +282,18 @@ def _policies(top: _Table) -> dict[str, Policy]:
     return found
 
 
-def _steps(top: _Table, names: tuple[str, ...]) -> tuple[StepScenario, ...]:
+def _check_dialling(machines: _Table, computers: tuple[ComputerScenario, ...]) -> None:
+    for computer in computers:
+        others = [other.name for other in computers if other is not computer]
+        if computer.dial and computer.dial not in others:
+            where = machines.at(f"{computer.name}.dial")
+            raise ScenarioError(f"{where}: {computer.dial!r} is not another computer; accepted: {', '.join(others)}")
+
+
+def _steps(top: _Table, computers: tuple[ComputerScenario, ...]) -> tuple[StepScenario, ...]:
     """In order of time; what a service cannot do at that moment is refused."""
+    names = tuple(computer.name for computer in computers)
+    servers = {computer.name for computer in computers if computer.rras}
     found: list[tuple[str, StepScenario]] = []
     for number, values in enumerate(top.take("steps", list, [])):
         where = top.at(f"steps[{number}]")
@@ -287,6 +307,8 @@ def _steps(top: _Table, names: tuple[str, ...]) -> tuple[StepScenario, ...]:
     found.sort(key=lambda item: item[1].at)
     running = dict.fromkeys(names, True)
     for where, step in found:
+        if step.do == _RESTART_RRAS and step.computer not in servers:
+            raise ScenarioError(f"{where}: {step.do!r}, but {step.computer} is no server; accepted: with rras = true")
         if running[step.computer] is (step.do == "start policyagent"):
             state = "running" if running[step.computer] else "stopped"
             raise ScenarioError(f"{where}: {step.do!r}, but at {step.at:g} s the service of {step.computer} is {state}")
@@ -323,6 +345,12 @@ def _computer(machines: _Table, name: str, sources: Sources, epoch: datetime, re
         raise ScenarioError(f"{table.at('high_encryption')}: false is not of the profile {profile.name}")
     store = table.take("certificates", str, "")
     certificates = _certificates(table.at("certificates"), sources.folder / store, epoch) if store else None
+    rras, dial = table.flag("rras", False), table.take("dial", str, "")
+    if (rras or dial) and not (certificates and certificates.usable_roots()) and not _prohibited(registry):
+        raise ScenarioError(
+            f"{table.at('rras' if rras else 'dial')}: L2TP over IPsec authenticates by certificate; "
+            "accepted: beside certificates with one under a trusted root, or ProhibitIpSec = 1 in registry"
+        )
     if policy is not None:
         try:
             # Its filters are compiled when it takes effect; here it is whether the computer can carry it out.
@@ -336,7 +364,13 @@ def _computer(machines: _Table, name: str, sources: Sources, epoch: datetime, re
         except PolicyError as error:
             raise ScenarioError(f"{table.at('policy')}: {error}") from None
     table.end()
-    return ComputerScenario(name, address, source, profile.name, audit, registry, hold, strong, certificates)
+    return ComputerScenario(
+        name, address, source, profile.name, audit, registry, hold, strong, certificates, rras, dial
+    )
+
+
+def _prohibited(registry: dict[str, object]) -> bool:
+    return any(key.casefold() == "prohibitipsec" and value == 1 for key, value in registry.items())
 
 
 def _policy(table: _Table, sources: Sources) -> PolicySource:
