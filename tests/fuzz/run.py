@@ -18,7 +18,7 @@ LONGEST = {"inbound": 4096, "frag": 4096, "trace": 32768, "icmp": 2048, "matcher
 # In Python, by atheris; a third of the time each.
 IKE = {"isakmp": 2048, "responder": 512, "initiator": 512}
 # In Python, too; the whole time each.
-READERS = {"reg": 4096, "blobs": 1024}
+READERS = {"reg": 4096, "blobs": 1024, "netsh": 2048, "ipsecpol": 1024}
 PYTHON = IKE | READERS
 HERE = Path(__file__).resolve().parent
 # What Python says of an invariant; what a sanitizer or libFuzzer does.

@@ -215,6 +215,50 @@ def policy_blobs() -> Iterator[bytes]:
                 yield bytes([number]) + base64.b64decode(blob)
 
 
+def netsh_scripts() -> Iterator[bytes]:
+    """Inputs of fuzz_netsh: the commands one by one on what language_reader.py has made, and together."""
+    lines = (
+        'pushd ipsec static\r\nadd policy name="New" desc="d \\\'q\\\'" mmpfs=yes mmlif=60s assign=y\r\npopd',
+        'set policy P newname=N activatedefaultrule=no pollinginterval=5 mmsec="3DES-SHA1-3:600s AES-128-SHA256-19"',
+        "set policy Q softsaexpirationtime=600s assign=no\ndelete policy Q",
+        "netsh ipsec static add filterlist name=M description=x\nset filterlist M newname=L unique=no",
+        "add filter M srca=10.0.0.0 srcmask=255.0.0.0 dsta=me prot=TCP mirr=no srcport=1 dstport=80 dstname=a.example",
+        "add filter L host.example any description=n protocol=raw\ndelete filter L me any",
+        'add filteraction C qmpfs=y qmpfsgroup=14 inpass=y qmsec="ESP[None,MD5]:5k/9s AH[SHA1]+ESP[AES-256-GCM]"',
+        'set filteraction A action=block\nset filteraction B action=negotiate newname=""\ndelete filteraction all',
+        'add rule T P L A tunnel=192.0.2.1 conntype=lan description=d kerberos=yes psk=k rootca="CN=x certmap:yes"',
+        "set rule R P newname=S tunnel=none\nset rule id=1 policy=P activate=no\ndelete rule all policy=Q",
+        "set defaultrule P qmpfs=y activate=n qmsec=AH[MD5] psk=k name=n soft=y actionname=a\nadd rule U P L A",
+        "add policy Z\nadd rule V Z L B\nset defaultrule Z\ndelete defaultrule P\nset policy P activatedefaultrule=yes",
+        "# comment\nshow all\nset store location=local\nset batch mode=enable\nexit\nrest",
+        "set policy Q assign=no\ndelete all\nadd policy P\nset policy {GUID} guid=x",
+        "exportpolicy file=x",
+        "add rule R P L A",
+    )
+    for line in lines:
+        yield line.encode()
+    yield "\n".join(lines[:12]).encode()
+
+
+def ipsecpol_lines() -> Iterator[bytes]:
+    """Inputs of fuzz_ipsecpol: command lines, and the same as a batch file."""
+    lines = (
+        'ipsecpol -w REG -p "Block UDP 1434:15" -r "In" -f *=0:1434:UDP -n BLOCK -x',
+        '-w REG -p P -r R -f 0+10.*::6 (0=host.example) [*=0::1] -n ESP[3DES,SHA]36S/50KP2 AH[MD5]P2 -a P:"k \\"q" C:x',
+        "-w REG -p P -r R -t 192.0.2.1 -soft -lan\n-w REG -p P -r R -f 0+10.0.0.1",
+        "-w REG -p N -1s 3DES-SHA-3 DES-MD5-1 -1k 10Q/3600S -1e 600 -1p",
+        "-w REG -p P -r D -f DEFAULT -n INPASS AH[SHA] -dialup",
+        "-w REG -y\n-w REG -p Q -o\n-w REG -p P -x",
+        "-f 10.1.0.0/16:500+10.2.0.0/255.255.0.0:500:UDP [0=*] -n PASS -u -confirm",
+        "\\\\SRV -w DS:example.com -p P",
+        "-w REG -p P -o -f x",
+    )
+    for line in lines:
+        yield line.encode()
+        yield b"\1" + "\r\n".join(f"ipsecpol {one}" for one in line.removeprefix("ipsecpol ").split("\n")).encode()
+    yield b'\1@echo off\nrem x\n:: y\nipsecpol -w REG -p "50%% ^" -r R ^\n -f 0+* -a P:a^&b >nul 2>&1\npause\nexit\nz'
+
+
 def write(folder: Path, seeds: list[bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate(seeds):
@@ -248,6 +292,8 @@ def main(folder: Path) -> None:
     write(folder / "initiator", list(conversations(rng)))
     write(folder / "blobs", list(policy_blobs()))
     write(folder / "reg", list(reg_files()))
+    write(folder / "netsh", list(netsh_scripts()))
+    write(folder / "ipsecpol", list(ipsecpol_lines()))
     write(folder / "trace", captures if len(captures) <= CAPTURES else rng.sample(captures, CAPTURES))
 
 

@@ -216,7 +216,7 @@ def unquotable(policy: Policy) -> bool:
     return any(map(UNQUOTABLE.search, fields))
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(policies())
 def test_round_trip(policy: Policy) -> None:
     if unquotable(policy):
