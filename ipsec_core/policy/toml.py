@@ -50,6 +50,7 @@ _POLICY_KEYS = (
     "key_exchange",
     "polling_interval_seconds",
 )
+_STORE_KEYS = ("assigned", "policies", "filter_lists", "filter_actions")
 _RULE_KEYS = (
     "name",
     "description",
@@ -183,7 +184,11 @@ def read_toml(path: Path, what: str, refusal: type[IpsecError]) -> dict[str, obj
 
 def policy_from_table(table: Mapping[str, object], where: str) -> Policy:
     """The policy that a table describes; `where` (a file name, say) opens every error."""
-    top = _Value(where, "", dict(table)).table(_POLICY_KEYS)
+    return _policy(_Value(where, "", dict(table)))
+
+
+def _policy(value: _Value) -> Policy:
+    top = value.table(_POLICY_KEYS)
     lists = _by_name(top.items("filter_lists"), lambda item: _filter_list(item, True))
     actions = _by_name(top.items("filter_actions"), lambda item: _filter_action(item, {}))
     return top.place.build(
@@ -193,6 +198,29 @@ def policy_from_table(table: Mapping[str, object], where: str) -> Policy:
         rules=tuple(_rule(item, lists, actions) for item in top.items("rules")),
         key_exchange=_key_exchange(top["key_exchange"]) if "key_exchange" in top else KeyExchangeSettings(),
         polling_interval_seconds=top.number("polling_interval_seconds", DEFAULT_POLLING_SECONDS),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTable:
+    """A whole store as one document: `filter_lists` and `filter_actions` are those that no rule of it has."""
+
+    policies: tuple[Policy, ...]
+    filter_lists: tuple[FilterList, ...] = ()
+    filter_actions: tuple[FilterAction, ...] = ()
+    assigned: str | None = None
+
+
+def store_from_table(table: Mapping[str, object], where: str) -> StoreTable:
+    """From a table { policies, filter_lists, filter_actions, assigned }; PolicyError as of `policy_from_table`."""
+    top = _Value(where, "", dict(table)).table(_STORE_KEYS)
+    policies = tuple(_policy(item) for item in top["policies"].items)
+    assigned = top["assigned"].choose({one.name: one.name for one in policies}) if "assigned" in top else None
+    return StoreTable(
+        policies,
+        tuple(_filter_list(item, True) for item in top.items("filter_lists")),
+        tuple(_filter_action(item, {}) for item in top.items("filter_actions")),
+        assigned,
     )
 
 
@@ -343,6 +371,17 @@ def policy_to_table(policy: Policy, *, hide_keys: bool = False) -> dict[str, obj
     return table
 
 
+def store_to_table(store: StoreTable) -> dict[str, object]:
+    """The table that `store_from_table` reads, preshared keys and all."""
+    table: dict[str, object] = {}
+    _put(table, "assigned", store.assigned, None)
+    return table | {
+        "policies": [policy_to_table(policy) for policy in store.policies],
+        "filter_lists": [filter_list_to_table(item) for item in store.filter_lists],
+        "filter_actions": [filter_action_to_table(item) for item in store.filter_actions],
+    }
+
+
 def _put(table: dict[str, object], key: str, value: object, default: object) -> None:
     if value != default:
         table[key] = value
@@ -386,14 +425,24 @@ def _filter_table(item: Filter, mirrored: bool) -> dict[str, object]:
 
 
 def _action_table(action: FilterAction) -> object:
-    table: dict[str, object]
-    if action.action is not FilterActionKind.NEGOTIATE:
-        named = {"name": action.name, "description": action.description}
-        table = {key: text for key, text in named.items() if text}
-        return table | {"action": action.action.text} if table else action.action.text
-    table = {}
+    table = filter_action_to_table(action)
+    return action.action.text if list(table) == ["action"] else table
+
+
+def filter_list_to_table(item: FilterList) -> dict[str, object]:
+    """The table of a filter list, as in `filter_lists` of a policy."""
+    table: dict[str, object] = {}
+    _put_fields(table, item, FilterList("", "", ()), ("name", "description"))
+    return table | {"filters": [_filter_table(one, True) for one in item.filters]}
+
+
+def filter_action_to_table(action: FilterAction) -> dict[str, object]:
+    """The table of a filter action, as in `filter_actions` of a policy."""
+    table: dict[str, object] = {}
     _put(table, "name", action.name, "")
     _put(table, "description", action.description, "")
+    if action.action is not FilterActionKind.NEGOTIATE:
+        return table | {"action": action.action.text}
     table["negotiate"] = [str(method) for method in action.methods]
     _put_fields(
         table, action, FilterAction("", FilterActionKind.BLOCK), ("inbound_passthrough", "allow_unsecured", "pfs")

@@ -20,6 +20,7 @@ TOOLS = {
     "events": "The event logs of a computer.",
     "netdiag": "Policy and driver filters of a computer, as netdiag /test:ipsec.",
     "net": "Start and stop the Policy Agent of a running computer.",
+    "secpol": "IPsec policies: list, show, edit, assign, check, exchange.",
     "reg": "The registry of a computer, and files of the Registry Editor.",
     "bench": "Measure the engine against its peers, side by side.",
 }

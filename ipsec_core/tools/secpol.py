@@ -1,0 +1,416 @@
+"""`ipsec-core secpol`: the IPsec policies of a computer, a domain or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+from ipsec_core.errors import PolicyError
+from ipsec_core.live.ldap import LdapStore
+from ipsec_core.live.ldap_connection import DirectoryServer, Protection
+from ipsec_core.policy import ipsecpol, netsh
+from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_policy
+from ipsec_core.policy.catalogue import Catalogue
+from ipsec_core.policy.directory import DEFAULT_DOMAIN_GPO
+from ipsec_core.policy.integrity import Problem, check, repair
+from ipsec_core.policy.netsh_writer import write
+from ipsec_core.policy.objects import guid_text, parse_guid
+from ipsec_core.tools import secpol_show
+from ipsec_core.tools.common import console, json_option, print_json
+from ipsec_core.tools.secpol_edit import create, delete, edit
+from ipsec_core.tools.secpol_files import (
+    OBJECT_SUFFIXES,
+    SCRIPT_SUFFIXES,
+    FilePlace,
+    put_objects,
+    put_tables,
+    read_script,
+    read_store,
+    read_tables,
+    suffix_of,
+    write_store,
+)
+from ipsec_core.tools.secpol_store import DomainPlace, Place, StatePlace, editing, now, reading, tell
+from ipsec_core.tools.secpol_words import resolve
+
+_FILE = click.Path(path_type=Path)
+_KINDS = ("policy", "filterlist", "filteraction")
+_LISTS: dict[str, tuple[str, Callable[[Catalogue], RenderableType]]] = {
+    "policies": ("policies", secpol_show.list_policies),
+    "filterlists": ("filter_lists", secpol_show.list_filter_lists),
+    "filteractions": ("filter_actions", secpol_show.list_filter_actions),
+}
+
+
+class _Commands(click.Group):
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.commands:
+            raise click.UsageError(f"{name!r} is not a command; accepted: {', '.join(self.commands)}", context)
+        return super().get_command(context, name)
+
+
+@click.group("secpol", cls=_Commands)
+@click.option("--state", metavar="DIR", type=_FILE, help="State directory of a computer; commands that write make it.")
+@click.option("--ldap", metavar="URL", help="Directory of a domain: ldap://HOST[:PORT][/DN] or ldaps://...")
+@click.option("--file", metavar="FILE", type=_FILE, help="A .reg or .json file; to look at also .ldif and .toml.")
+@click.option("--user", metavar="NAME", help="With --ldap: who binds (DN, user@domain, DOMAIN\\user, principal).")
+@click.option("--password-file", metavar="FILE", type=_FILE, help="The user's password; without, it is asked for.")
+@click.option("--kerberos", is_flag=True, help="Bind with Kerberos: the tickets that there are, or --keytab.")
+@click.option("--keytab", metavar="FILE", type=_FILE, help="The key of the user.")
+@click.option("--ca-file", metavar="FILE", type=_FILE, help="Root certificates for TLS (PEM). [default: the system's]")
+@click.option(
+    "--protection",
+    type=click.Choice([item.value for item in Protection]),
+    default=Protection.AUTO.value,
+    show_default=True,
+    help="Of an ldap:// connection.",
+)
+@click.option("--gpo", metavar="GUID", help="GPO to assign to, in braces. [default: the Default Domain Policy]")
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    state: Path | None,
+    ldap: str | None,
+    file: Path | None,
+    gpo: str | None,
+    **account: Any,
+) -> None:
+    """IPsec policies: those of a computer (--state), of a domain (--ldap) or of a file (--file).
+
+    list, show and check print one document for programs with --json. Names are found in any case; a GUID in braces
+    does as well. Every command that writes does all that it is told or nothing.
+    """
+    if sum(place is not None for place in (state, ldap, file)) != 1:
+        raise click.UsageError("one of --state DIR, --ldap URL, --file FILE says where")
+    if ldap is None:
+        extra = [name for name, value in account.items() if value and name != "protection"] + (["gpo"] if gpo else [])
+        if extra:
+            raise click.UsageError(f"--{extra[0].replace('_', '-')} goes with --ldap")
+    if state is not None:
+        context.obj = StatePlace(state)
+    elif file is not None:
+        context.obj = FilePlace(file)
+    else:
+        assert ldap is not None
+        guid = DEFAULT_DOMAIN_GPO if gpo is None else parse_guid(gpo)
+        context.obj = DomainPlace(LdapStore(_server(ldap, **account), (guid,)))
+
+
+def _server(
+    url: str,
+    user: str | None,
+    password_file: Path | None,
+    kerberos: bool,
+    keytab: Path | None,
+    ca_file: Path | None,
+    protection: str,
+) -> DirectoryServer:
+    password = ""
+    if password_file is not None:
+        if user is None:
+            raise click.UsageError("--password-file goes with --user")
+        try:
+            password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise PolicyError(f"{password_file}: not UTF-8 text; accepted: a file with the password") from None
+    elif user is not None and not kerberos:
+        password = click.prompt("Password", hide_input=True, err=True)
+    return DirectoryServer(
+        url, user or "", password, kerberos, keytab, ca_file=ca_file, protection=Protection(protection)
+    )
+
+
+for group in (create, edit, delete):
+    command.add_command(group)
+
+
+# ---- looking --------------------------------------------------------------------------------------------------------
+
+
+@command.command("list")
+@click.argument(
+    "what", nargs=-1, type=click.Choice([*_LISTS, "all"]), metavar="[policies|filterlists|filteractions|all]"
+)
+@click.option("--lists", is_flag=True, help="The filter lists, too.")
+@click.option("--actions", is_flag=True, help="The filter actions, too.")
+@json_option
+@click.pass_obj
+def list_(place: Place, what: tuple[str, ...], lists: bool, actions: bool, as_json: bool) -> None:
+    """List policies, filter lists, filter actions. [default: policies]"""
+    wanted = {*_LISTS} if "all" in what else {*(what or ("policies",))}
+    wanted |= {name for name, asked in (("filterlists", lists), ("filteractions", actions)) if asked}
+    with reading(place) as catalogue:
+        if as_json:
+            documents = _list_documents(catalogue)
+            print_json({key: documents[key] for name, (key, _) in _LISTS.items() if name in wanted})
+            return
+        screen = console()
+        for number, name in enumerate(name for name in _LISTS if name in wanted):
+            if number:
+                screen.print()
+            screen.print(_LISTS[name][1](catalogue))
+
+
+def _list_documents(catalogue: Catalogue) -> dict[str, list[dict[str, object]]]:
+    policies = sorted(catalogue.policies, key=secpol_show.by_name)
+    lists = sorted(catalogue.filter_lists, key=secpol_show.by_name)
+    actions = sorted(catalogue.filter_actions, key=secpol_show.by_name)
+    return {
+        "policies": [secpol_show.policy_document(one, one is catalogue.assigned) for one in policies],
+        "filter_lists": [secpol_show.filter_list_document(catalogue, one) for one in lists],
+        "filter_actions": [secpol_show.filter_action_document(catalogue, one) for one in actions],
+    }
+
+
+@command.command("show")
+@click.argument("words", nargs=-1, metavar="[policy|filterlist|filteraction] [NAME]")
+@json_option
+@click.pass_obj
+def show(place: Place, words: tuple[str, ...], as_json: bool) -> None:
+    """Show all of a policy as a tree; without NAME of the assigned one.
+
+    Or a filter list or a filter action, with the rules that use it. Preshared keys are hidden.
+    """
+    kind, name = _kind_and_name(words)
+    with reading(place) as catalogue:
+        document: dict[str, object]
+        if kind == "filterlist":
+            item = catalogue.filter_list(name)
+            document = secpol_show.filter_list_document(catalogue, item)
+            tree = secpol_show.filter_list_tree(item, catalogue.users(item))
+        elif kind == "filteraction":
+            action = catalogue.filter_action(name)
+            document = secpol_show.filter_action_document(catalogue, action)
+            tree = secpol_show.filter_action_tree(action, catalogue.users(action))
+        else:
+            policy = catalogue.policy(name) if name else catalogue.assigned
+            if policy is None:
+                known = ", ".join(repr(one.name) for one in catalogue.policies) or "there is none"
+                raise PolicyError(f"no policy is assigned; accepted: the name of one: {known}")
+            document = secpol_show.policy_document(policy, policy is catalogue.assigned)
+            tree = secpol_show.policy_tree(policy, policy is catalogue.assigned)
+    if as_json:
+        print_json(document)
+    else:
+        console().print(tree)
+
+
+def _kind_and_name(words: tuple[str, ...]) -> tuple[str, str]:
+    if len(words) == 2 and words[0] in _KINDS:
+        return words[0], words[1]
+    if len(words) < 2:
+        return "policy", "".join(words)
+    raise click.UsageError(f"{' '.join(words)!r}; accepted: NAME, or {', '.join(_KINDS)} and a NAME (in quotes)")
+
+
+# ---- assigning ------------------------------------------------------------------------------------------------------
+
+
+@command.command("assign")
+@click.argument("name")
+@click.pass_obj
+def assign(place: Place, name: str) -> None:
+    """Assign the policy NAME, in place of the one that is."""
+    with editing(place) as catalogue:
+        catalogue.assign(name)
+        found = catalogue.policy(name)
+    click.echo(f"The policy {found.name!r} is assigned.")
+
+
+@command.command("unassign")
+@click.pass_obj
+def unassign(place: Place) -> None:
+    """Un-assign the policy that is assigned."""
+    with editing(place) as catalogue:
+        old = catalogue.assigned
+        if catalogue.assigned_guid is None:
+            raise PolicyError("no policy is assigned")
+        catalogue.assign(None)
+    click.echo(f"The policy {old.name!r} is not assigned any more." if old else "No policy is assigned any more.")
+
+
+@command.command("builtin")
+@click.pass_obj
+def builtin(place: Place) -> None:
+    """Restore the default policies: as they come with Windows 2000, whatever was changed in them."""
+    with editing(place) as catalogue:
+        for name in BUILTIN_NAMES:
+            policy = builtin_policy(name)
+            assert policy.guid is not None
+            if any(one.guid == policy.guid for one in catalogue.policies):
+                catalogue.replace_policy(guid_text(policy.guid), policy)
+            else:
+                catalogue.add_policy(policy)
+    click.echo("The default policies are restored: " + ", ".join(BUILTIN_NAMES) + ".")
+
+
+# ---- integrity ------------------------------------------------------------------------------------------------------
+
+
+@command.command("check")
+@click.option("--repair", "mend", is_flag=True, help="Repair what has one right answer.")
+@json_option
+@click.pass_obj
+def check_(place: Place, mend: bool, as_json: bool) -> int:
+    """Check every link between the objects of the store, both ways; a line for each that is broken.
+
+    Exit status 1 when problems remain.
+    """
+    repaired: tuple[Problem, ...] = ()
+    if mend:
+        with place.writing() as store:
+            objects = store.objects()
+            before = check(objects, store.assigned())
+            changes = repair(objects)
+            if changes:
+                store.apply(changes, now())
+            remaining = check(store.objects(), store.assigned())
+            repaired = tuple(problem for problem in before if problem not in remaining)
+        if changes:
+            tell(place)
+    else:
+        with place.reading() as store:
+            objects = store.objects()
+            remaining = check(objects, store.assigned())
+    if as_json:
+        print_json(
+            {
+                "objects": len(objects),
+                "problems": [_problem_document(problem) for problem in remaining],
+                "repaired": [_problem_document(problem) for problem in repaired],
+            }
+        )
+    else:
+        for problem in repaired:
+            click.echo(f"repaired: {problem}")
+        for problem in remaining:
+            click.echo(f"{problem}{' (--repair mends it)' if problem.repairable else ''}")
+        click.echo(f"{len(objects)} objects, {secpol_show.counted(len(remaining), 'problem')}")
+    return 1 if remaining else 0
+
+
+def _problem_document(problem: Problem) -> dict[str, object]:
+    return {"object": str(problem.name), "problem": problem.text, "repairable": problem.repairable}
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@command.command("export")
+@click.argument("file", type=_FILE)
+@click.argument("name", required=False)
+@click.option("--domain", metavar="DN", help="The domain that an LDIF file names: DC=example,DC=com.")
+@click.option("-y", "--yes", is_flag=True, help="Write over a FILE that exists.")
+@click.pass_obj
+def export(place: Place, file: Path, name: str | None, domain: str | None, yes: bool) -> None:
+    """Write all policies, or the policy NAME, to FILE: .reg, .ldif, .json, .netsh or .txt; one policy to .toml.
+
+    Preshared keys are in it, so it is for its owner's eyes.
+    """
+    suffix_of(file)
+    if file.exists() and not yes:
+        raise click.UsageError(f"{file}: exists already; accepted: another file, or -y")
+    with place.reading() as store:
+        write_store(file, store, name, domain)
+    click.echo(f"{file} is written.")
+
+
+@command.command("import")
+@click.argument("file", type=_FILE)
+@click.option("--replace", "replacing", is_flag=True, help="Policies of .toml, .json: instead of those of their names.")
+@click.pass_obj
+def import_(place: Place, file: Path, replacing: bool) -> None:
+    """Take policies from FILE: .reg, .ldif, .toml, .json, .netsh or .txt.
+
+    Objects of .reg and .ldif take the place of those with the same GUID. An assignment in FILE counts.
+    """
+    suffix = suffix_of(file)
+    if replacing and suffix in (*OBJECT_SUFFIXES, *SCRIPT_SUFFIXES):
+        raise click.UsageError("--replace is for .toml and .json; accepted: without it")
+    if suffix in SCRIPT_SUFFIXES:
+        _run_netsh(place, read_script(file, "a script of netsh ipsec static"), str(file))
+    elif suffix in OBJECT_SUFFIXES:
+        found = read_store(file)
+        with place.writing() as store:
+            put_objects(store, found, str(file))
+            problems = check(store.objects(), store.assigned())
+        if problems:
+            click.echo(
+                f"warning: {secpol_show.counted(len(problems), 'problem')} in the store; secpol check lists them",
+                err=True,
+            )
+        tell(place)
+    else:
+        tables = read_tables(file)
+        with editing(place) as catalogue:
+            put_tables(catalogue, tables, str(file), replacing=replacing)
+    click.echo(f"{file} is imported.")
+
+
+# ---- the languages of administrators --------------------------------------------------------------------------------
+
+
+@command.command("netsh")
+@click.argument("file", required=False)
+@click.option("--write", "name", metavar="NAME", help="Print the script that makes the policy NAME, keys and all.")
+@click.pass_obj
+def netsh_(place: Place, file: str | None, name: str | None) -> None:
+    """Carry out the `netsh ipsec static` script FILE (- is stdin), all of it or nothing; or write one."""
+    if (file is None) == (name is None):
+        raise click.UsageError("one of FILE and --write NAME is needed")
+    if name is not None:
+        with reading(place) as catalogue:
+            click.echo(write(catalogue.policy(name)), nl=False)
+        return
+    assert file is not None
+    script, where = _script(file, "a script of netsh ipsec static")
+    _run_netsh(place, script, where)
+    click.echo(f"{where} is carried out.")
+
+
+def _run_netsh(place: Place, script: str, where: str) -> None:
+    with editing(place) as catalogue:
+        notes = netsh.run(script, catalogue, where, resolve=resolve)
+    _tell_notes(notes)
+
+
+def _tell_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        click.echo(note, err=True)
+
+
+@command.command("ipsecpol", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+@click.option("--file", "-file", metavar="FILE", help="The command lines of a .cmd or .bat file; - is stdin.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-w REG -p POLICY -r RULE -f FILTER...")
+@click.pass_obj
+def ipsecpol_(place: Place, file: str | None, arguments: tuple[str, ...]) -> None:
+    """Carry out a command line of ipsecpol.exe, or all those of FILE, or nothing.
+
+    A preshared key in the arguments stands in the list of processes; one in FILE does not.
+    """
+    if (file is None) == (not arguments):
+        raise click.UsageError("either the arguments of ipsecpol.exe or --file FILE is needed")
+    store = ipsecpol.Store.DIRECTORY if isinstance(place, DomainPlace) else ipsecpol.Store.REGISTRY
+    if file is None:
+        script, where = "", "ipsecpol"
+    else:
+        script, where = _script(file, "a file of ipsecpol command lines")
+    with editing(place) as catalogue:
+        if file is None:
+            found = [ipsecpol.run(arguments, catalogue, where, store=store, resolve=resolve)]
+        else:
+            found = list(ipsecpol.run_file(script, catalogue, where, store=store, resolve=resolve))
+        if any(found):
+            raise PolicyError(f"{where}: dynamic rules are not kept in a store; accepted: -w {store.value} -p -r")
+    click.echo(f"{where} is carried out.")
+
+
+def _script(file: str, what: str) -> tuple[str, str]:
+    if file != "-":
+        return read_script(Path(file), what), file
+    return read_script(None, what), "stdin"
