@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from ipsec_core.errors import PolicyError
 from ipsec_core.live.ldap import LdapStore
 from ipsec_core.live.ldap_connection import DirectoryServer, Protection
 from ipsec_core.policy import ipsecpol, netsh
-from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_policy
+from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_objects, builtin_policy
 from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.directory import DEFAULT_DOMAIN_GPO
 from ipsec_core.policy.integrity import Problem, check, repair
 from ipsec_core.policy.netsh_writer import write
-from ipsec_core.policy.objects import guid_text, parse_guid
+from ipsec_core.policy.objects import Changes, by_name, guid_text, parse_guid
+from ipsec_core.policy.storage import read_catalogue, save
 from ipsec_core.tools import secpol_show
 from ipsec_core.tools.common import console, json_option, print_json
 from ipsec_core.tools.secpol_edit import create, delete, edit
@@ -34,8 +36,8 @@ from ipsec_core.tools.secpol_files import (
     suffix_of,
     write_store,
 )
-from ipsec_core.tools.secpol_store import DomainPlace, Place, StatePlace, editing, now, reading, tell
-from ipsec_core.tools.secpol_words import resolve
+from ipsec_core.tools.secpol_store import DomainPlace, Nowhere, Place, StatePlace, editing, now, reading, tell
+from ipsec_core.tools.secpol_words import Commands, resolve
 
 _FILE = click.Path(path_type=Path)
 _KINDS = ("policy", "filterlist", "filteraction")
@@ -46,14 +48,7 @@ _LISTS: dict[str, tuple[str, Callable[[Catalogue], RenderableType]]] = {
 }
 
 
-class _Commands(click.Group):
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in self.commands:
-            raise click.UsageError(f"{name!r} is not a command; accepted: {', '.join(self.commands)}", context)
-        return super().get_command(context, name)
-
-
-@click.group("secpol", cls=_Commands)
+@click.group("secpol", cls=Commands)
 @click.option("--state", metavar="DIR", type=_FILE, help="State directory of a computer; commands that write make it.")
 @click.option("--ldap", metavar="URL", help="Directory of a domain: ldap://HOST[:PORT][/DN] or ldaps://...")
 @click.option("--file", metavar="FILE", type=_FILE, help="A .reg or .json file; to look at also .ldif and .toml.")
@@ -85,8 +80,8 @@ def command(
     list, show and check print one document for programs with --json. Names are found in any case; a GUID in braces
     does as well. Every command that writes does all that it is told or nothing.
     """
-    if sum(place is not None for place in (state, ldap, file)) != 1:
-        raise click.UsageError("one of --state DIR, --ldap URL, --file FILE says where")
+    if sum(place is not None for place in (state, ldap, file)) > 1:
+        raise click.UsageError("--state, --ldap and --file exclude each other")
     if ldap is None:
         extra = [name for name, value in account.items() if value and name != "protection"] + (["gpo"] if gpo else [])
         if extra:
@@ -95,8 +90,9 @@ def command(
         context.obj = StatePlace(state)
     elif file is not None:
         context.obj = FilePlace(file)
+    elif ldap is None:
+        context.obj = Nowhere()
     else:
-        assert ldap is not None
         guid = DEFAULT_DOMAIN_GPO if gpo is None else parse_guid(gpo)
         context.obj = DomainPlace(LdapStore(_server(ldap, **account), (guid,)))
 
@@ -172,9 +168,9 @@ def _list_documents(catalogue: Catalogue) -> dict[str, list[dict[str, object]]]:
 @json_option
 @click.pass_obj
 def show(place: Place, words: tuple[str, ...], as_json: bool) -> None:
-    """Show all of a policy as a tree; without NAME of the assigned one.
+    """Show a policy, filter list or filter action.
 
-    Or a filter list or a filter action, with the rules that use it. Preshared keys are hidden.
+    All of a policy as a tree, without NAME of the assigned one; or a filter list or a filter action, with the rules that use it. Preshared keys are hidden.
     """
     kind, name = _kind_and_name(words)
     with reading(place) as catalogue:
@@ -237,8 +233,12 @@ def unassign(place: Place) -> None:
 @command.command("builtin")
 @click.pass_obj
 def builtin(place: Place) -> None:
-    """Restore the default policies: as they come with Windows 2000, whatever was changed in them."""
-    with editing(place) as catalogue:
+    """Restore the default policies.
+
+    As they come with Windows 2000, whatever was changed in them.
+    """
+    with place.writing() as store:
+        catalogue = read_catalogue(store)
         for name in BUILTIN_NAMES:
             policy = builtin_policy(name)
             assert policy.guid is not None
@@ -246,6 +246,12 @@ def builtin(place: Place) -> None:
                 catalogue.replace_policy(guid_text(policy.guid), policy)
             else:
                 catalogue.add_policy(policy)
+        save(catalogue, store, now())
+        # Now that no rule is left over: the real objects, byte for byte; others may use their filter lists.
+        there = by_name(store.objects())
+        put = (replace(one, owners=there[one.name].owners) if one.name in there else one for one in builtin_objects())
+        store.apply(Changes(tuple(put)), now())
+    tell(place)
     click.echo("The default policies are restored: " + ", ".join(BUILTIN_NAMES) + ".")
 
 
@@ -257,8 +263,9 @@ def builtin(place: Place) -> None:
 @json_option
 @click.pass_obj
 def check_(place: Place, mend: bool, as_json: bool) -> int:
-    """Check every link between the objects of the store, both ways; a line for each that is broken.
+    """Check every link between the stored objects.
 
+    Both ways; a line for each that is broken.
     Exit status 1 when problems remain.
     """
     repaired: tuple[Problem, ...] = ()
@@ -308,8 +315,9 @@ def _problem_document(problem: Problem) -> dict[str, object]:
 @click.option("-y", "--yes", is_flag=True, help="Write over a FILE that exists.")
 @click.pass_obj
 def export(place: Place, file: Path, name: str | None, domain: str | None, yes: bool) -> None:
-    """Write all policies, or the policy NAME, to FILE: .reg, .ldif, .json, .netsh or .txt; one policy to .toml.
+    """Write all policies, or the policy NAME, to FILE.
 
+    Its suffix says what it is: .reg, .ldif, .json, .netsh or .txt; .toml for one policy.
     Preshared keys are in it, so it is for its owner's eyes.
     """
     suffix_of(file)
@@ -325,9 +333,10 @@ def export(place: Place, file: Path, name: str | None, domain: str | None, yes: 
 @click.option("--replace", "replacing", is_flag=True, help="Policies of .toml, .json: instead of those of their names.")
 @click.pass_obj
 def import_(place: Place, file: Path, replacing: bool) -> None:
-    """Take policies from FILE: .reg, .ldif, .toml, .json, .netsh or .txt.
+    """Take policies from FILE, all or nothing.
 
-    Objects of .reg and .ldif take the place of those with the same GUID. An assignment in FILE counts.
+    Its suffix says what it is: .reg, .ldif, .toml, .json, .netsh or .txt. Objects of .reg and .ldif
+    take the place of those with the same GUID. An assignment in FILE counts.
     """
     suffix = suffix_of(file)
     if replacing and suffix in (*OBJECT_SUFFIXES, *SCRIPT_SUFFIXES):
@@ -360,7 +369,10 @@ def import_(place: Place, file: Path, replacing: bool) -> None:
 @click.option("--write", "name", metavar="NAME", help="Print the script that makes the policy NAME, keys and all.")
 @click.pass_obj
 def netsh_(place: Place, file: str | None, name: str | None) -> None:
-    """Carry out the `netsh ipsec static` script FILE (- is stdin), all of it or nothing; or write one."""
+    """Carry out a `netsh ipsec static` script, or write one.
+
+    FILE, or stdin (-), is carried out as a whole or not at all.
+    """
     if (file is None) == (name is None):
         raise click.UsageError("one of FILE and --write NAME is needed")
     if name is not None:
@@ -389,9 +401,10 @@ def _tell_notes(notes: Sequence[str]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-w REG -p POLICY -r RULE -f FILTER...")
 @click.pass_obj
 def ipsecpol_(place: Place, file: str | None, arguments: tuple[str, ...]) -> None:
-    """Carry out a command line of ipsecpol.exe, or all those of FILE, or nothing.
+    """Carry out command lines of ipsecpol.exe.
 
-    A preshared key in the arguments stands in the list of processes; one in FILE does not.
+    That of the arguments, or all those of FILE or nothing. A preshared key in the
+    arguments stands in the list of processes; one in FILE does not.
     """
     if (file is None) == (not arguments):
         raise click.UsageError("either the arguments of ipsecpol.exe or --file FILE is needed")

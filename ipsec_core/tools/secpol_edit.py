@@ -34,6 +34,7 @@ from ipsec_core.tools.secpol_words import (
     ACTIONS,
     CONNECTIONS,
     MINUTE,
+    Commands,
     action_options,
     description_option,
     filter_options,
@@ -52,9 +53,9 @@ _DEFAULT_RULE = "default"
 # ---- create ---------------------------------------------------------------------------------------------------------
 
 
-@click.group("create")
+@click.group("create", cls=Commands)
 def create() -> None:
-    """Create a policy, a filter list, a filter in a list, a filter action, or a rule in a policy."""
+    """Create a policy, filter list, filter, action or rule."""
 
 
 @create.command("policy")
@@ -63,7 +64,7 @@ def create() -> None:
 @click.option("--assign", is_flag=True, help="Assign it as well.")
 @click.pass_obj
 def create_policy(place: Place, /, name: str, assign: bool, **given: Any) -> None:
-    """Create the policy NAME, with the default response rule and no other."""
+    """Create a policy with the default response rule alone."""
     action = FilterAction("", FilterActionKind.NEGOTIATE, DEFAULT_RESPONSE_METHODS)
     with editing(place) as catalogue, _naming("policy", name):
         catalogue.add_policy(_with_policy(Policy(name, rules=(Rule("", None, action),)), given))
@@ -77,7 +78,7 @@ def create_policy(place: Place, /, name: str, assign: bool, **given: Any) -> Non
 @description_option
 @click.pass_obj
 def create_filter_list(place: Place, name: str, description: str | None) -> None:
-    """Create the filter list NAME, without filters."""
+    """Create a filter list without filters."""
     with editing(place) as catalogue:
         catalogue.add_filter_list(FilterList(_named(name), description or "", ()))
     click.echo(f"The filter list {name!r} is created.")
@@ -88,7 +89,10 @@ def create_filter_list(place: Place, name: str, description: str | None) -> None
 @filter_options
 @click.pass_obj
 def create_filter(place: Place, /, filterlist: str, **given: Any) -> None:
-    """Add a filter to FILTERLIST; --from and --to are needed. Of a DNS name: one for each of its addresses."""
+    """Add a filter to a filter list.
+
+    --from and --to are needed. Of a DNS name: one filter for each of its addresses.
+    """
     sources, destinations = given.pop("source"), given.pop("destination")
     for option, value in (("--from", sources), ("--to", destinations)):
         if value is None:
@@ -106,7 +110,7 @@ def create_filter(place: Place, /, filterlist: str, **given: Any) -> None:
 @action_options
 @click.pass_obj
 def create_filter_action(place: Place, /, name: str, **given: Any) -> None:
-    """Create the filter action NAME: permit, block, or negotiate with security methods."""
+    """Create a filter action, which permits, blocks or negotiates."""
     with editing(place) as catalogue, _naming("filter action", name):
         kind = ACTIONS[given.pop("action") or "negotiate"]
         catalogue.add_filter_action(FilterAction(_named(name), kind, **_action_fields(given)))
@@ -119,7 +123,10 @@ def create_filter_action(place: Place, /, name: str, **given: Any) -> None:
 @rule_options
 @click.pass_obj
 def create_rule(place: Place, /, policy: str, name: str, **given: Any) -> None:
-    """Add the rule NAME to POLICY; --filterlist and --filteraction are needed."""
+    """Add a rule to a policy.
+
+    --filterlist and --filteraction are needed.
+    """
     for option in ("filterlist", "filteraction"):
         if given[option] is None:
             raise click.UsageError(f"--{option} is missing")
@@ -133,9 +140,9 @@ def create_rule(place: Place, /, policy: str, name: str, **given: Any) -> None:
 # ---- edit -----------------------------------------------------------------------------------------------------------
 
 
-@click.group("edit")
+@click.group("edit", cls=Commands)
 def edit() -> None:
-    """Edit a policy, a filter list, a filter in a list, a filter action, or a rule of a policy."""
+    """Edit a policy, filter list, filter, action or rule."""
 
 
 @edit.command("policy")
@@ -144,7 +151,10 @@ def edit() -> None:
 @policy_options
 @click.pass_obj
 def edit_policy(place: Place, /, name: str, new_name: str | None, **given: Any) -> None:
-    """Change the policy NAME; --method replaces all its key exchange methods."""
+    """Change a policy.
+
+    --method replaces all its key exchange methods.
+    """
     _require_change(given, new_name)
     with editing(place) as catalogue, _naming("policy", name):
         old = catalogue.policy(name)
@@ -158,7 +168,7 @@ def edit_policy(place: Place, /, name: str, new_name: str | None, **given: Any) 
 @description_option
 @click.pass_obj
 def edit_filter_list(place: Place, name: str, new_name: str | None, description: str | None) -> None:
-    """Change name or description of a filter list, for all rules that use it."""
+    """Change name or description of a filter list."""
     _require_change({"description": description}, new_name)
     with editing(place) as catalogue:
         old = catalogue.filter_list(name)
@@ -173,7 +183,10 @@ def edit_filter_list(place: Place, name: str, new_name: str | None, description:
 @filter_options
 @click.pass_obj
 def edit_filter(place: Place, /, filterlist: str, filter: str, **given: Any) -> None:
-    """Change FILTER of FILTERLIST: a number from 1 on, a name, or a GUID in braces."""
+    """Change a filter of a filter list.
+
+    FILTER is a number from 1 on, a name, or a GUID in braces.
+    """
     _require_change(given, None)
     for option in ("source", "destination"):
         addresses = given[option]
@@ -196,7 +209,10 @@ def edit_filter(place: Place, /, filterlist: str, filter: str, **given: Any) -> 
 @action_options
 @click.pass_obj
 def edit_filter_action(place: Place, /, name: str, new_name: str | None, **given: Any) -> None:
-    """Change the filter action NAME, for all rules that use it; --method replaces all its security methods."""
+    """Change a filter action, for all rules that use it.
+
+    --method replaces all its security methods.
+    """
     _require_change(given, new_name)
     with editing(place) as catalogue, _naming("filter action", name):
         old = catalogue.filter_action(name)
@@ -221,7 +237,10 @@ def edit_filter_action(place: Place, /, name: str, new_name: str | None, **given
 @click.option("--no-tunnel", is_flag=True, help="Transport mode.")
 @click.pass_obj
 def edit_rule(place: Place, /, policy: str, rule: str, new_name: str | None, no_tunnel: bool, **given: Any) -> None:
-    """Change RULE of POLICY: a name, a number from 1 on, a GUID in braces, or "default" for the default response."""
+    """Change a rule of a policy.
+
+    RULE is a name, a number from 1 on, a GUID in braces, or "default" for the default response rule.
+    """
     if no_tunnel and given["tunnel"] is not None:
         raise click.UsageError("--tunnel and --no-tunnel exclude each other")
     _require_change(given | {"no_tunnel": no_tunnel or None}, new_name)
@@ -244,16 +263,19 @@ def edit_rule(place: Place, /, policy: str, rule: str, new_name: str | None, no_
 # ---- delete ---------------------------------------------------------------------------------------------------------
 
 
-@click.group("delete")
+@click.group("delete", cls=Commands)
 def delete() -> None:
-    """Delete a policy, a filter list, a filter of a list, a filter action, or a rule of a policy."""
+    """Delete a policy, filter list, filter, action or rule."""
 
 
 @delete.command("policy")
 @click.argument("name")
 @click.pass_obj
 def delete_policy(place: Place, name: str) -> None:
-    """Delete the policy NAME with its rules; filter lists and filter actions with a name remain."""
+    """Delete a policy with its rules.
+
+    Filter lists and filter actions that have a name remain.
+    """
     with editing(place) as catalogue:
         old = catalogue.policy(name)
         catalogue.delete_policy(name)
@@ -277,7 +299,10 @@ def delete_filter_list(place: Place, name: str) -> None:
 @click.argument("filter", metavar="FILTER")
 @click.pass_obj
 def delete_filter(place: Place, filterlist: str, filter: str) -> None:
-    """Delete FILTER of FILTERLIST: a number from 1 on, a name, or a GUID in braces."""
+    """Delete a filter of a filter list.
+
+    FILTER is a number from 1 on, a name, or a GUID in braces.
+    """
     with editing(place) as catalogue:
         found = catalogue.filter_list(filterlist)
         index = _filter_index(found, filter)
@@ -302,7 +327,10 @@ def delete_filter_action(place: Place, name: str) -> None:
 @click.argument("rule")
 @click.pass_obj
 def delete_rule(place: Place, policy: str, rule: str) -> None:
-    """Delete RULE of POLICY: a name, a number from 1 on, or a GUID in braces."""
+    """Delete a rule of a policy.
+
+    RULE is a name, a number from 1 on, or a GUID in braces.
+    """
     with editing(place) as catalogue:
         word = _rule_word(catalogue.policy(policy), rule)
         old = catalogue.rule(policy, word)
@@ -315,7 +343,10 @@ def delete_rule(place: Place, policy: str, rule: str) -> None:
 @click.argument("name", metavar="CLASS{GUID}")
 @click.pass_obj
 def delete_object(place: Place, name: str) -> None:
-    """Delete one stored object and the references to it: what check reports and --repair leaves to people."""
+    """Delete one stored object, and references to it.
+
+    For what check reports and --repair leaves to people.
+    """
     wanted = ObjectName.parse(name)
     with place.writing() as store:
         known = by_name(store.objects())

@@ -60,6 +60,19 @@ class Place(ABC):
         """What people should know about when a change counts."""
 
 
+class Nowhere(Place):
+    """Not said: it is only when somebody wants to look."""
+
+    def reading(self) -> AbstractContextManager[PolicyStore]:
+        raise click.UsageError("--state DIR, --ldap URL or --file FILE is missing: where the policies are")
+
+    def writing(self) -> AbstractContextManager[PolicyStore]:
+        return self.reading()
+
+    def after_change(self) -> str | None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class StatePlace(Place):
     """The local store of a computer; a state directory or a store that is not there yet begins with the built-ins."""

@@ -38,6 +38,20 @@ _AUTHENTICATION = f"kerberos, {_CERTIFICATE}ROOT CA, preshared (the key comes fr
 # ---- the words ------------------------------------------------------------------------------------------------------
 
 
+class Commands(click.Group):
+    """Says what is accepted in place of a wrong command, or of none."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        if not arguments:
+            raise click.UsageError(f"a command is missing; accepted: {', '.join(self.commands)}", context)
+        return super().parse_args(context, arguments)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.commands:
+            raise click.UsageError(f"{name!r} is not a command; accepted: {', '.join(self.commands)}", context)
+        return super().get_command(context, name)
+
+
 def _read(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """A callback of an option that one of the policy's own readers reads; of each of its values if it has several."""
 
