@@ -48,7 +48,7 @@ _LISTS: dict[str, tuple[str, Callable[[Catalogue], RenderableType]]] = {
 }
 
 
-@click.group("secpol", cls=Commands)
+@click.group("secpol", cls=Commands, invoke_without_command=True)
 @click.option("--state", metavar="DIR", type=_FILE, help="State directory of a computer; commands that write make it.")
 @click.option("--ldap", metavar="URL", help="Directory of a domain: ldap://HOST[:PORT][/DN] or ldaps://...")
 @click.option("--file", metavar="FILE", type=_FILE, help="A .reg or .json file; to look at also .ldif and .toml.")
@@ -80,6 +80,8 @@ def command(
     list, show and check print one document for programs with --json. Names are found in any case; a GUID in braces
     does as well. Every command that writes does all that it is told or nothing.
     """
+    if context.invoked_subcommand is None:
+        raise click.UsageError(f"a command is missing; accepted: {', '.join(command.commands)}")
     if sum(place is not None for place in (state, ldap, file)) > 1:
         raise click.UsageError("--state, --ldap and --file exclude each other")
     if ldap is None:
@@ -170,7 +172,8 @@ def _list_documents(catalogue: Catalogue) -> dict[str, list[dict[str, object]]]:
 def show(place: Place, words: tuple[str, ...], as_json: bool) -> None:
     """Show a policy, filter list or filter action.
 
-    All of a policy as a tree, without NAME of the assigned one; or a filter list or a filter action, with the rules that use it. Preshared keys are hidden.
+    All of a policy as a tree, without NAME of the assigned one; or a filter list or a filter action, with the rules
+    that use it. Preshared keys are hidden.
     """
     kind, name = _kind_and_name(words)
     with reading(place) as catalogue:
