@@ -75,6 +75,14 @@ def capture_of(packets: list[bytes]) -> bytes:
     return struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, RAW_IP[1]) + b"".join(records)
 
 
+def made(rng: random.Random) -> bytes:
+    """As make_packet() of kit.h reads it, which makes packets of headers that captures rarely show."""
+    bits = rng.randbytes(3)
+    count = bits[2] >> 1 & 7
+    more = count if bits[2] & 1 else 2 if count & 4 else 0
+    return b"\x80\0" + bits + rng.randbytes(more + 2)
+
+
 def given(packet: bytes) -> bytes:
     """As take_packet() of kit.h reads it."""
     return struct.pack(">HB", min(len(packet), 9216), min(len(packet), 255)) + packet[:255]
@@ -102,7 +110,7 @@ def scene(rng: random.Random, packets: list[bytes]) -> bytes:
         way = rng.choice([0, 0, 8, 16, 32, 64, 128])
         seed += bytes([kind | likely | way])
         seed += rng.randbytes(1) if way == 128 else b""
-        seed += given(packet)
+        seed += given(packet) if rng.randrange(3) else made(rng)
         if kind == 1:
             seed += rng.randbytes(3) if way == 16 else rng.randbytes(1) if way == 32 else b""
         if rng.randrange(4) == 0:
