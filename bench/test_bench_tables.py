@@ -28,10 +28,10 @@ def test_spi_look_up(benchmark: Any, sas: int) -> None:
 
 
 @pytest.mark.parametrize("filters", FILTERS)
-@pytest.mark.parametrize(("cache", "matcher"), [(True, True), (False, True), (False, False)])
-def test_filter_decision(benchmark: Any, filters: int, cache: bool, matcher: bool) -> None:
+@pytest.mark.parametrize(("miss", "fast"), [(False, True), (True, True), (True, False)])
+def test_filter_decision(benchmark: Any, filters: int, miss: bool, fast: bool) -> None:
     benchmark.group = f"{filters} filters"
-    rate = benchmark.pedantic(FilterLoop(filters, cache=cache, matcher=matcher).rate, (0.02,), rounds=3)
+    rate = benchmark.pedantic(FilterLoop(filters, miss=miss, cache=fast, matcher=fast).rate, (0.02,), rounds=3)
     benchmark.extra_info.update(decisions_per_second=rate)
     assert rate > 0
 

@@ -189,8 +189,19 @@ def test_filter_rows_of_both_ways() -> None:
     assert [(row.name, row.params["filters"]) for row in rows] == [
         (name, filters)
         for filters in (1000, 5000)
-        for name in ("filter decision, header cache hit", "filter decision, compiled matcher")
+        for name in (
+            "policy, compiled and loaded",
+            "filter decision, header cache hit",
+            "filter decision, header cache miss",
+        )
     ]
+
+
+@pytest.mark.parametrize(("miss", "least", "most"), [(False, 0.9, 1.0), (True, 0.0, 0.1)])
+def test_filter_loops_hit_and_miss(miss: bool, least: float, most: float) -> None:
+    loop = bench_filter.FilterLoop(5000, miss=miss)
+    assert loop.rate(0.002) > 0
+    assert least < loop.hits <= most or (miss and loop.hits < most)
 
 
 def test_embed_rows() -> None:

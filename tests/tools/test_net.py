@@ -64,9 +64,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
 def test_stop(call: Any, agent: Agent, words: list[str]) -> None:
     result = call("net", *words)
     assert result.exit_code == 0
-    assert result.stdout == (
-        "The IPSEC Policy Agent service was stopped successfully.\nThe Policy Agent is stopped.\n"
-    )
+    assert result.stdout == ("The IPSEC Policy Agent service was stopped successfully.\nThe Policy Agent is stopped.\n")
     assert agent.orders == ["stop"]
     assert not agent.running
     assert call("net", "start", "POLICYAGENT").stdout.startswith(

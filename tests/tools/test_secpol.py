@@ -209,7 +209,9 @@ def test_a_tunnel_comes_and_goes(home: Path, secpol: Secpol) -> None:
     result = secpol("edit", "rule", "Lab", "2", "--tunnel", "192.0.2.1")
     assert catalogue_of(home).policy("Lab").rules[1].tunnel_endpoint == IPv4Address("192.0.2.1")
     assert "warning: policy 'Lab', rule 'L2TP': the filter me to any is mirrored" in result.stderr
-    assert "warning" not in secpol("edit", "rule", "Lab", "2", "--description", "the same advice is not repeated").stderr
+    assert (
+        "warning" not in secpol("edit", "rule", "Lab", "2", "--description", "the same advice is not repeated").stderr
+    )
     secpol("edit", "rule", "Lab", "2", "--no-tunnel")
     assert catalogue_of(home).policy("Lab").rules[1].tunnel_endpoint is None
 
@@ -261,7 +263,9 @@ def test_restoring_the_default_policies(home: Path, secpol: Secpol) -> None:
     secpol("check")
 
 
-def test_a_dns_name_is_all_its_addresses(home: Path, secpol: Secpol, refuse: Secpol, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dns_name_is_all_its_addresses(
+    home: Path, secpol: Secpol, refuse: Secpol, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ask(host: str, *rest: object) -> list[object]:
         if host != "www.example.com":
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
