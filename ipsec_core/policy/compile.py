@@ -133,6 +133,7 @@ def filter_weight(item: Filter, tunnel: bool) -> int:
 
 def _driver_filters(policy: Policy, mine: Sequence[IPv4Address], connection: ConnectionType) -> Iterator[DriverFilter]:
     """Every directional filter in the order of the policy."""
+    policy_id = policy.policy_id
     for index, rule in enumerate(policy.rules):
         if not rule.active or rule.connection_type not in (ConnectionType.ALL, connection):
             continue
@@ -141,8 +142,8 @@ def _driver_filters(policy: Policy, mine: Sequence[IPv4Address], connection: Con
             for direction, source, destination, source_port, destination_port in _ways(item, rule, mine):
                 selectors = f"{source}:{source_port} {destination}:{destination_port} {item.protocol}"
                 yield DriverFilter(
-                    filter_id=uuid.uuid5(policy.policy_id, f"{index} {direction} {selectors} {rule.tunnel_endpoint}"),
-                    policy_id=policy.policy_id,
+                    filter_id=uuid.uuid5(policy_id, f"{index} {direction} {selectors} {rule.tunnel_endpoint}"),
+                    policy_id=policy_id,
                     name=item.name or (rule.filter_list.name if rule.filter_list else "") or rule.name,
                     direction=direction,
                     source=source,
