@@ -163,6 +163,8 @@ class State:
                     self._connection.backup(copy)
                 finally:
                     copy.close()
+                # A registry with policies has preshared keys in clear; SQLite's other files follow this one.
+                (partial / STATE_FILE).chmod(0o600)
                 self._write_lines(partial)
                 partial.rename(path)
             except BaseException:

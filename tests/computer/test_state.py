@@ -246,3 +246,12 @@ def test_statistics_are_those_of_the_article() -> None:
     ]
     keys = [item.key for item in IPSEC_STATISTICS + OAKLEY_STATISTICS]
     assert len(set(keys)) == 13
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    State.create(tmp_path / "ALICE", "ALICE").close()
+    assert (tmp_path / "ALICE" / STATE_FILE).stat().st_mode & 0o777 == 0o600
+    with State.open(tmp_path / "ALICE", readonly=False) as state:
+        state.registry.set_known("CacheSize", 128)
+        modes = {path.name: path.stat().st_mode & 0o077 for path in (tmp_path / "ALICE").iterdir()}
+    assert set(modes.values()) == {0}, modes
