@@ -21,6 +21,9 @@ from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.toml import policy_from_table
 from ipsec_core.tools.main import main
 
+# Makes secpol_kit.py importable (the tests run in importlib mode).
+sys.path.insert(0, str(Path(__file__).parent))
+
 Call = Callable[..., Result]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
