@@ -11,15 +11,12 @@ import click
 from rich.console import RenderableType
 
 from ipsec_core.errors import PolicyError
-from ipsec_core.live.ldap import LdapStore
-from ipsec_core.live.ldap_connection import DirectoryServer, Protection
 from ipsec_core.policy import ipsecpol, netsh
 from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_objects, builtin_policy
 from ipsec_core.policy.catalogue import Catalogue
-from ipsec_core.policy.directory import DEFAULT_DOMAIN_GPO
 from ipsec_core.policy.integrity import Problem, check, repair
 from ipsec_core.policy.netsh_writer import write
-from ipsec_core.policy.objects import Changes, by_name, guid_text, parse_guid
+from ipsec_core.policy.objects import Changes, by_name, guid_text
 from ipsec_core.policy.storage import read_catalogue, save
 from ipsec_core.tools import secpol_show
 from ipsec_core.tools.common import console, json_option, print_json
@@ -36,8 +33,11 @@ from ipsec_core.tools.secpol_files import (
     suffix_of,
     write_store,
 )
-from ipsec_core.tools.secpol_store import DomainPlace, Nowhere, Place, StatePlace, editing, now, reading, tell
+from ipsec_core.tools.secpol_store import Nowhere, Place, StatePlace, editing, now, reading, tell
 from ipsec_core.tools.secpol_words import Commands, resolve
+
+PROTECTIONS = ("auto", "starttls", "none")
+"""The values of live.ldap_connection.Protection."""
 
 _FILE = click.Path(path_type=Path)
 _KINDS = ("policy", "filterlist", "filteraction")
@@ -59,8 +59,8 @@ _LISTS: dict[str, tuple[str, Callable[[Catalogue], RenderableType]]] = {
 @click.option("--ca-file", metavar="FILE", type=_FILE, help="Root certificates for TLS (PEM). [default: the system's]")
 @click.option(
     "--protection",
-    type=click.Choice([item.value for item in Protection]),
-    default=Protection.AUTO.value,
+    type=click.Choice(PROTECTIONS),
+    default=PROTECTIONS[0],
     show_default=True,
     help="Of an ldap:// connection.",
 )
@@ -95,32 +95,9 @@ def command(
     elif ldap is None:
         context.obj = Nowhere()
     else:
-        guid = DEFAULT_DOMAIN_GPO if gpo is None else parse_guid(gpo)
-        context.obj = DomainPlace(LdapStore(_server(ldap, **account), (guid,)))
+        from ipsec_core.tools.secpol_domain import domain_place
 
-
-def _server(
-    url: str,
-    user: str | None,
-    password_file: Path | None,
-    kerberos: bool,
-    keytab: Path | None,
-    ca_file: Path | None,
-    protection: str,
-) -> DirectoryServer:
-    password = ""
-    if password_file is not None:
-        if user is None:
-            raise click.UsageError("--password-file goes with --user")
-        try:
-            password = password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise PolicyError(f"{password_file}: not UTF-8 text; accepted: a file with the password") from None
-    elif user is not None and not kerberos:
-        password = click.prompt("Password", hide_input=True, err=True)
-    return DirectoryServer(
-        url, user or "", password, kerberos, keytab, ca_file=ca_file, protection=Protection(protection)
-    )
+        context.obj = domain_place(ldap, gpo, **account)
 
 
 for group in (create, edit, delete):
@@ -411,7 +388,7 @@ def ipsecpol_(place: Place, file: str | None, arguments: tuple[str, ...]) -> Non
     """
     if (file is None) == (not arguments):
         raise click.UsageError("either the arguments of ipsecpol.exe or --file FILE is needed")
-    store = ipsecpol.Store.DIRECTORY if isinstance(place, DomainPlace) else ipsecpol.Store.REGISTRY
+    store = ipsecpol.Store.DIRECTORY if place.is_domain else ipsecpol.Store.REGISTRY
     if file is None:
         script, where = "", "ipsecpol"
     else:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
 from ipsec_core.computer.state import STATE_FILE, State
-from ipsec_core.live.ldap import LdapStore
 from ipsec_core.policy.builtin import builtin_objects
 from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.objects import Changes, PolicyStore, StoredObject, by_name
@@ -48,6 +48,8 @@ class MemoryStore:
 
 class Place(ABC):
     """A store; what is done in `writing` is there when that ends well, and nothing of it otherwise."""
+
+    is_domain: ClassVar[bool] = False
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[PolicyStore]: ...
@@ -109,25 +111,6 @@ class StatePlace(Place):
             if state.meta("clock") != "unix":
                 return None
         return "a running agent takes the change at its next look, or at once on SIGHUP"
-
-
-@dataclass(frozen=True, slots=True)
-class DomainPlace(Place):
-    """The policies of a domain, and the assignment to one of its GPOs."""
-
-    store: LdapStore
-
-    @contextmanager
-    def reading(self) -> Iterator[PolicyStore]:
-        reading = self.store.read()
-        yield MemoryStore(reading.objects, reading.assigned)
-
-    @contextmanager
-    def writing(self) -> Iterator[PolicyStore]:
-        yield self.store
-
-    def after_change(self) -> str | None:
-        return "the computers of the domain take the change when they check for policy changes"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pty
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ipsec_core.policy.model import AuthenticationKind, ConnectionType, FilterAc
 from ipsec_core.policy.selectors import ANY, MY, Filter
 
 CLIENT, SERVER, SECURE = BUILTIN_NAMES
+Refuse = Callable[..., str]
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def secpol(home: Path) -> Secpol:
 
 
 @pytest.fixture
-def refuse(home: Path) -> Secpol:
+def refuse(home: Path) -> Refuse:
     """A command on ALICE that must be refused with one line, and change nothing; the line."""
 
     def call(*words: object, stdin: str | None = None) -> str:
@@ -54,7 +56,7 @@ def refuse(home: Path) -> Secpol:
         assert (objects_of(home) if home.exists() else None) == before
         return result.stderr.strip()
 
-    return call  # type: ignore[return-value]
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_the_first_change_makes_the_state_directory(home: Path, secpol: Secpol) 
         assert state.name == socket.gethostname()
 
 
-def test_a_refused_first_change_leaves_no_directory(home: Path, refuse: Secpol) -> None:
+def test_a_refused_first_change_leaves_no_directory(home: Path, refuse: Refuse) -> None:
     refuse("assign", "nothing")
     assert not home.exists()
     assert list(home.parent.iterdir()) == []
@@ -201,13 +203,13 @@ def test_editing(home: Path, secpol: Secpol) -> None:
 
 
 @pytest.mark.usefixtures("lab")
-def test_a_filter_action_becomes_block_and_negotiates_again(home: Path, secpol: Secpol, refuse: Secpol) -> None:
+def test_a_filter_action_becomes_block_and_negotiates_again(home: Path, secpol: Secpol, refuse: Refuse) -> None:
     secpol("edit", "filteraction", "Strong", "--allow-unsecured", "--description", "d")
     secpol("edit", "filteraction", "Strong", "--action", "block")
     action = catalogue_of(home).filter_action("Strong")
     assert (action.action, action.methods, action.allow_unsecured) == (FilterActionKind.BLOCK, (), False)
     assert action.description == "d"
-    assert "at least one security method" in str(refuse("edit", "filteraction", "Strong", "--action", "negotiate"))
+    assert "at least one security method" in refuse("edit", "filteraction", "Strong", "--action", "negotiate")
     secpol("edit", "filteraction", "Strong", "--action", "negotiate", "--method", "AH[MD5]")
     assert catalogue_of(home).policy("Lab").rules[1].filter_action.action is FilterActionKind.NEGOTIATE
 
@@ -225,7 +227,7 @@ def test_a_tunnel_comes_and_goes(home: Path, secpol: Secpol) -> None:
 
 
 @pytest.mark.usefixtures("lab")
-def test_assigning(home: Path, secpol: Secpol, refuse: Secpol) -> None:
+def test_assigning(home: Path, secpol: Secpol, refuse: Refuse) -> None:
     assert secpol("assign", "LAB").stdout == "The policy 'Lab' is assigned.\n"
     secpol("assign", CLIENT)
     assert catalogue_of(home).assigned == catalogue_of(home).policy(CLIENT)
@@ -235,16 +237,16 @@ def test_assigning(home: Path, secpol: Secpol, refuse: Secpol) -> None:
 
 
 @pytest.mark.usefixtures("lab")
-def test_the_end_of_a_policy(home: Path, secpol: Secpol, refuse: Secpol) -> None:
+def test_the_end_of_a_policy(home: Path, secpol: Secpol, refuse: Refuse) -> None:
     fresh = {item.name for item in builtin_objects()}
-    assert "is in use: 'Lab' rule 'L2TP'" in str(refuse("delete", "filterlist", "L2TP"))
-    assert "is in use: 'Lab' rule 'L2TP'" in str(refuse("delete", "filteraction", "Strong"))
+    assert "is in use: 'Lab' rule 'L2TP'" in refuse("delete", "filterlist", "L2TP")
+    assert "is in use: 'Lab' rule 'L2TP'" in refuse("delete", "filteraction", "Strong")
     secpol("create", "filter", "L2TP", "--from", "me", "--to", "192.0.2.0/24", "--name", "second")
     secpol("delete", "filter", "L2TP", "1")
     assert [one.name for one in catalogue_of(home).policy("Lab").rules[1].filters] == ["second"]
     secpol("delete", "rule", "Lab", "l2tp")
     secpol("assign", "Lab")
-    assert "is assigned; un-assign it first" in str(refuse("delete", "policy", "Lab"))
+    assert "is assigned; un-assign it first" in refuse("delete", "policy", "Lab")
     secpol("unassign")
     secpol("delete", "policy", "lab")
     secpol("delete", "filterlist", "l2tp")
@@ -272,7 +274,7 @@ def test_restoring_the_default_policies(home: Path, secpol: Secpol) -> None:
 
 
 def test_a_dns_name_is_all_its_addresses(
-    home: Path, secpol: Secpol, refuse: Secpol, monkeypatch: pytest.MonkeyPatch
+    home: Path, secpol: Secpol, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(host: str, *rest: object) -> list[object]:
         if host != "www.example.com":
@@ -286,8 +288,8 @@ def test_a_dns_name_is_all_its_addresses(
     assert [str(one.destination) for one in found] == ["192.0.2.1", "192.0.2.2"]
     assert {one.destination.dns_name for one in found} == {"www.example.com"}
     assert "www.example.com" in secpol("show", "filterlist", "web").stdout
-    assert "has 2 addresses" in str(refuse("edit", "filter", "web", 1, "--to", "www.example.com"))
-    assert "has no address" in str(refuse("edit", "filter", "web", 1, "--to", "nobody.example.com"))
+    assert "has 2 addresses" in refuse("edit", "filter", "web", 1, "--to", "www.example.com")
+    assert "has no address" in refuse("edit", "filter", "web", 1, "--to", "nobody.example.com")
 
 
 # ---- what it shows --------------------------------------------------------------------------------------------------

@@ -218,7 +218,8 @@ def test_lists_without_a_name_go_with_their_rule(tmp_path: Path) -> None:
     assert str(catalogue_of(home).policy("X").rules[0].filters[0].destination) == "10.0.0.3"
     call("--state", home, "delete", "policy", "X")
     assert {policy.name for policy in catalogue_of(home).policies} == set(BUILTIN_NAMES)
-    assert all(item.name for item in (*catalogue_of(home).filter_lists, *catalogue_of(home).filter_actions))
+    assert all(item.name for item in catalogue_of(home).filter_lists)
+    assert all(item.name for item in catalogue_of(home).filter_actions)
 
 
 def test_imported_objects_know_the_rules_that_are_there(home: Path, tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ import pytest
 from secpol_kit import catalogue_of, objects_of, run
 
 from ipsec_core.computer.state import STATE_FILE, State
-from ipsec_core.live.ldap import LdapStore, Reading
+from ipsec_core.live.ldap import LdapStore
+from ipsec_core.live.ldap_connection import Protection
+from ipsec_core.policy.agent import Reading
 from ipsec_core.policy.builtin import builtin_objects
 from ipsec_core.policy.model import Rule
 from ipsec_core.policy.objects import Changes
 from ipsec_core.policy.registry_store import RegistryStore
 from ipsec_core.policy.storage import read_catalogue, save
-from ipsec_core.tools import secpol_store
+from ipsec_core.tools import secpol, secpol_store
 from ipsec_core.tools.secpol_store import MemoryStore
 
 SERVER, SECURE = "Server (Request Security)", "Secure Server (Require Security)"
@@ -246,3 +248,7 @@ def test_an_administrator_of_a_domain_is_asked_for_the_password(
     monkeypatch.setattr(LdapStore, "__init__", look)
     assert run("--ldap", "ldap://dc.example.com", "--user", "admin", "list", stdin="secret\n").exit_code == 0
     assert seen == ["secret"]
+
+
+def test_the_ways_to_protect_a_connection() -> None:
+    assert tuple(item.value for item in Protection) == secpol.PROTECTIONS

@@ -133,16 +133,16 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "expected"), WRONG, ids=[" ".join(words).replace(KEY, "key") for words, _ in WRONG])
-def test_wrong_input_is_one_line_and_changes_nothing(home: Path, words: list[str], expected: str) -> None:
-    before = objects_of(home)
-    result = run("--state", home, *words)
+def test_wrong_input_is_one_line_and_changes_nothing(template: Path, words: list[str], expected: str) -> None:
+    before = objects_of(template)
+    result = run("--state", template, *words)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr.startswith("ipsec-core")
     assert result.stderr.count("\n") == 1
     assert expected in result.stderr
-    assert objects_of(home) == before
-    assert catalogue_of(home).assigned is None
+    assert objects_of(template) == before
+    assert catalogue_of(template).assigned is None
 
 
 @pytest.mark.parametrize(
