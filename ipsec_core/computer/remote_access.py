@@ -10,7 +10,7 @@ from ipsec_core.computer.service import PolicyService
 from ipsec_core.computer.state import State
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import l2tp
-from ipsec_core.policy.model import AuthenticationKind, AuthenticationMethod, Rule
+from ipsec_core.policy.model import AuthenticationKind, AuthenticationMethod
 
 
 class RemoteAccess:
@@ -29,7 +29,8 @@ class RemoteAccess:
 
     def start_rras(self, now: float, authentication: Sequence[AuthenticationMethod] = ()) -> None:
         """RRAS starts, or starts again: L2TP of all clients is protected."""
-        self._push(now, l2tp.SERVER, l2tp.server_rules(authentication or self._certificates()))
+        if not self._prohibited():
+            self.service.push(now, l2tp.SERVER, l2tp.server_rules(authentication or self._certificates()))
 
     def stop_rras(self, now: float) -> None:
         """RRAS stops; no error if it does not run."""
@@ -37,15 +38,16 @@ class RemoteAccess:
 
     def dial(self, now: float, server: IPv4Address, authentication: Sequence[AuthenticationMethod] = ()) -> None:
         """A connection to a server begins: L2TP with it is protected."""
-        self._push(now, _connection(server), l2tp.client_rules(server, authentication or self._certificates()))
+        if not self._prohibited():
+            rules = l2tp.client_rules(server, authentication or self._certificates())
+            self.service.push(now, _connection(server), rules)
 
     def hang_up(self, now: float, server: IPv4Address) -> None:
         """A connection ends; no error if there is none."""
         self.service.withdraw(now, _connection(server))
 
-    def _push(self, now: float, name: str, rules: Sequence[Rule]) -> None:
-        if not self.state.registry.known_number("ProhibitIpSec"):
-            self.service.push(now, name, rules)
+    def _prohibited(self) -> bool:
+        return self.state.registry.known_number("ProhibitIpSec") == 1
 
     def _certificates(self) -> tuple[AuthenticationMethod, ...]:
         store = self._credentials.certificates

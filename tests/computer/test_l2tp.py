@@ -148,7 +148,7 @@ def test_stopping_rras() -> None:
     lan[SERVER].stop_rras(lan.now)
     lan[SERVER].stop_rras(lan.now)
     lan.settle()
-    assert flags(lan, SERVER) == lan[CLIENT].associations() == []
+    assert (flags(lan, SERVER), lan[CLIENT].associations()) == ([], [])
     lan[SERVER].start_rras(lan.now, KEY)
     lan.until(lan.now + 60.0)
     talk(lan)
@@ -165,7 +165,7 @@ def test_a_restart_of_the_policy_agent_loses_it(restart: bool) -> None:
         lan.settle()
         lan[SERVER].start(lan.now)
     lan.settle()
-    assert flags(lan, SERVER) == lan[CLIENT].associations() == []
+    assert (flags(lan, SERVER), lan[CLIENT].associations()) == ([], [])
     assert lan.send(datagram(SERVER, CLIENT, L2TP)) == (Status.NO_FILTER, Status.SHOULD_BE_SECURED)
     lan[SERVER].start_rras(lan.now, KEY)
     talk(lan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ ICMP, TCP, UDP, AH = 1, 6, 17, 51
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("labs")
-    names = ("ah-and-esp", "soft-association", "export-strength")
+    names = ("ah-and-esp", "soft-association", "export-strength", "l2tp")
     return {name: simulate(LABS / f"{name}.toml", folder / name) for name in names}
 
 
@@ -86,6 +87,61 @@ def test_export_strength(results: dict[str, Result]) -> None:
     assert "ESP Algorithm DES CBC" in events(result, "ALICE", "Security")[0].text
     traffic = result.data["traffic"]
     assert traffic["delivered"] == traffic["packets"]
+
+
+def test_l2tp(results: dict[str, Result]) -> None:
+    result = results["l2tp"]
+    with state(result, "SERVER") as opened:
+        assert opened.policy() is None
+        names = [(item.name, item.flags) for item, _ in opened.filters()]
+    assert names == [("L2TP Server", "Outbound Negotiate"), ("L2TP Server", "Inbound Negotiate")]
+    assert securities(result, "CLIENT") == securities(result, "SERVER") == ["ESP[3DES,SHA1]"] * 2
+    assert "server.lab.example" in events(result, "CLIENT", "Security")[0].text
+    reader = RawPcapNgReader(str(result.out / "link.pcapng"))
+    frames = [(packet, at.tshigh << 32 | at.tslow) for packet, at in reader]
+    reader.close()
+    l2tp = [at / 1e9 for packet, at in frames if packet[23] == UDP and packet[36:38] == b"\x06\xa5"]
+    assert len(l2tp) == result.data["computers"]["CLIENT"]["counters"]["in_should_be_secured"] == 4
+    assert all(4.2 < second < 6.2 for second in l2tp), "in clear while the rules are gone, and at no other time"
+    assert sum(packet[23] == ICMP for packet, _ in frames) == 40, "the pings beside the tunnel"
+    traffic = result.data["traffic"]
+    assert traffic["delivered"] == traffic["packets"] - len(l2tp)
+
+
+def test_l2tp_when_it_is_prohibited(tmp_path: Path) -> None:
+    text = (LABS / "l2tp.toml").read_text()
+    for name in ("CLIENT", "SERVER"):
+        text = text.replace(f"[computers.{name}]", f"[computers.{name}]\nregistry = {{ ProhibitIpSec = 1 }}")
+    text = re.sub(r'certificates = "l2tp/.*"\n', "", text)
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(text)
+    result = simulate(scenario, tmp_path / "out", traffic=LABS / "l2tp.pcap")
+    assert set(protocols(result)) == {(UDP, False), (ICMP, False)}
+    assert result.data["traffic"]["delivered"] == 98
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('dial = "SERVER"', 'dial = "CLIENT"', "CLIENT.dial: 'CLIENT' is not another computer; accepted: SERVER"),
+        ('dial = "SERVER"', 'dial = "BOB"', "CLIENT.dial: 'BOB' is not another computer; accepted: SERVER"),
+        ("rras = true", "rras = 1", "SERVER.rras: 1 is not true or false"),
+        (
+            'certificates = "LABS/l2tp/server"\n',
+            "",
+            "SERVER.rras: L2TP over IPsec authenticates by certificate; accepted: beside certificates with one under a "
+            "trusted root, or ProhibitIpSec = 1 in registry",
+        ),
+    ],
+)
+def test_l2tp_that_cannot_be(tmp_path: Path, old: str, new: str, message: str) -> None:
+    scenario = tmp_path / "scenario.toml"
+    text = (LABS / "l2tp.toml").read_text().replace('"l2tp/', '"LABS/l2tp/')
+    assert old in text
+    scenario.write_text(text.replace(old, new).replace("LABS/", f"{LABS}/"))
+    with pytest.raises(IpsecError) as raised:
+        simulate(scenario, tmp_path / "out", traffic=LABS / "l2tp.pcap")
+    assert str(raised.value) == f"{scenario}: computers.{message}"
 
 
 @pytest.mark.parametrize(("old", "mode"), [(', "ESP[DES,SHA1]"', "Quick Mode"), (', "DES-SHA1-2"', "Main Mode")])

@@ -41,7 +41,12 @@ def test_in_order_of_time(tmp_path: Path) -> None:
         ([(1, "CAROL", "stop policyagent")], "steps[0].computer: 'CAROL' is not known; accepted: ALICE, BOB"),
         (
             [(1, "ALICE", "stop")],
-            "steps[0].do: 'stop' is not known; accepted: stop policyagent, start policyagent, restart policyagent",
+            "steps[0].do: 'stop' is not known; accepted: stop policyagent, start policyagent, restart policyagent, "
+            "restart remoteaccess",
+        ),
+        (
+            [(1, "ALICE", "restart remoteaccess")],
+            "steps[0].do: 'restart remoteaccess', but ALICE is no server; accepted: with rras = true",
         ),
         (
             [(1, "ALICE", "start policyagent")],
