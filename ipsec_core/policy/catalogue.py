@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy.model import FilterAction, KeyExchangeSettings, Policy, Rule
-from ipsec_core.policy.objects import ObjectName, StoredObject, guid_text
+from ipsec_core.policy.objects import ObjectName, StoredObject, guid_text, parse_guid
 from ipsec_core.policy.selectors import FilterList
 
 _Named = TypeVar("_Named", Policy, FilterList, FilterAction)
@@ -301,13 +301,23 @@ def _guid(item: Policy | FilterList | FilterAction) -> uuid.UUID:
     return item.guid
 
 
-def _matches(item: Policy | FilterList | FilterAction | Rule, name: str) -> bool:
+def _matches(item: Rule, name: str) -> bool:
     wanted = name.casefold()
     return item.name.casefold() == wanted or (item.guid is not None and guid_text(item.guid).casefold() == wanted)
 
 
+def _guids_in(name: str) -> tuple[uuid.UUID, ...]:
+    try:
+        return (parse_guid(name),)
+    except PolicyError:
+        return ()
+
+
 def _find(what: str, items: dict[uuid.UUID, _Named], name: str) -> _Named:
-    found = [item for item in items.values() if _matches(item, name)]
+    wanted = name.casefold()
+    guids = {guid for guid, item in items.items() if item.name.casefold() == wanted}
+    guids |= {guid for guid in _guids_in(name) if guid in items}
+    found = [items[guid] for guid in guids]
     if len(found) == 1:
         return found[0]
     if found:

@@ -63,15 +63,25 @@ def batch_lines(script: str) -> Iterator[tuple[int, str]]:
             return
         if _SILENT.match(line):
             continue
-        while _carets_at_end(line) % 2 and at < len(lines):
-            line = line[:-1] + lines[at]
+        pieces = [line]
+        quoted = _is_open(line)
+        while at < len(lines) and not quoted and _carets_at_end(pieces[-1]) % 2:
+            pieces[-1] = pieces[-1][:-1]
+            pieces.append(lines[at])
+            quoted = _is_open(lines[at])
             at += 1
+        line = "".join(pieces)
         if line:
             yield number, line
 
 
+def _is_open(line: str) -> bool:
+    """Whether a quote is not closed; carets at its end are then themselves."""
+    return line.count('"') % 2 == 1
+
+
 def _carets_at_end(line: str) -> int:
-    return 0 if line.count('"') % 2 else len(line) - len(line.rstrip("^"))
+    return len(line) - len(line.rstrip("^"))
 
 
 def expand(line: str) -> str:

@@ -36,7 +36,6 @@ from ipsec_core.policy.words import Resolve, reference, whole_number
 CONNECTION_TYPES = {"lan": ConnectionType.LAN, "dialup": ConnectionType.REMOTE_ACCESS, "all": ConnectionType.ALL}
 _ACTIONS = {kind.text: kind for kind in FilterActionKind}
 _SPECIAL_SERVERS = ("wins", "dhcp", "dns", "gateway")
-_ROOT_CA = re.compile(r"(.*?)(?: +certmap:(yes|no))?(?: +excludecaname:(yes|no))?", re.IGNORECASE | re.DOTALL)
 _NUMBERS = re.compile("[0-9./]+")
 _ANY_MASKS = ("0", "0.0.0.0")
 _HOST_MASKS = ("32", "255.255.255.255")
@@ -72,10 +71,14 @@ def default_response_rule(active: bool = True) -> Rule:
 
 def certificate_options(name: str) -> tuple[str, tuple[str, ...]]:
     """The name of a root CA and the options behind it that say yes."""
-    found = _ROOT_CA.fullmatch(name)
-    assert found is not None
-    options = zip(("certmap", "excludecaname"), found.groups()[1:], strict=True)
-    return found[1], tuple(option for option, value in options if value and flag(value))
+    options: list[str] = []
+    for option in ("excludecaname", "certmap"):
+        head, blank, last = name.rpartition(" ")
+        word, _, value = last.casefold().partition(":")
+        if blank and word == option and value in ("yes", "no"):
+            name = head.rstrip(" ")
+            options += [option] if value == "yes" else []
+    return name, tuple(options)
 
 
 def seconds(text: str) -> int:
@@ -86,7 +89,7 @@ def seconds(text: str) -> int:
 
 
 class _Session:
-    """The commands of one script. Filters of one list are added together: one by one, many would take long."""
+    """The commands of one script. Filters of one list are added together, and rules of one policy: singly it is slow."""
 
     def __init__(self, catalogue: Catalogue, resolve: Resolve | None) -> None:
         self._notes: list[str] = []
@@ -96,6 +99,9 @@ class _Session:
         self._open_list = ""
         self._open_name = ""
         self._filters: list[Filter] = []
+        self._open_policy: Policy | None = None
+        self._rules: list[Rule] = []
+        self._rule_names: set[str] = set()
         self._commands: dict[tuple[str, str], Callable[[Command], None]] = {
             ("add", "policy"): self._add_policy,
             ("set", "policy"): self._set_policy,
@@ -126,12 +132,25 @@ class _Session:
         elif command.verb in ("exportpolicy", "importpolicy"):
             raise PolicyError(f"{command.verb} is not for a script; accepted: ipsec-core secpol {command.verb[:6]}")
         else:
-            if (command.verb, command.noun) != ("add", "filter"):
-                self.flush()
-            self._commands[command.verb, command.noun](command)
+            name = command.verb, command.noun
+            if name != ("add", "filter"):
+                self._flush_filters()
+            if name != ("add", "rule"):
+                self._flush_rules()
+            self._commands[name](command)
         return self._notes
 
     def flush(self) -> None:
+        self._flush_filters()
+        self._flush_rules()
+
+    def _flush_rules(self) -> None:
+        policy, rules = self._open_policy, self._rules
+        self._open_policy, self._rules = None, []
+        if policy is not None:
+            self._catalogue.replace_policy(reference(policy), replace(policy, rules=(*policy.rules, *rules)))
+
+    def _flush_filters(self) -> None:
         if self._filters:
             found = self._catalogue.filter_list(self._open_list)
             self._catalogue.replace_filter_list(
@@ -184,7 +203,7 @@ class _Session:
     def _add_filter(self, command: Command) -> None:
         name = command.need("filterlist")
         if name.casefold() != self._open_name or not self._open_list:
-            self.flush()
+            self._flush_filters()
             exists = any(item.name.casefold() == name.casefold() for item in self._catalogue.filter_lists)
             find = self._catalogue.filter_list if exists or _is_guid(name) else self._new_filter_list
             self._open_list, self._open_name = reference(find(name)), name.casefold()
@@ -243,7 +262,16 @@ class _Session:
         parts = self._rule_parts(command)
         for tag in ("filterlist", "filteraction"):
             command.need(tag)
-        self._catalogue.add_rule(command.need("policy"), Rule(command.need("name"), **parts))
+        rule = Rule(command.need("name"), **parts)
+        policy = self._catalogue.policy(command.need("policy"))
+        if policy is not self._open_policy:
+            self._flush_rules()
+            self._open_policy = policy = self._catalogue.policy(reference(policy))
+            self._rule_names = {one.name.casefold() for one in policy.rules if one.name}
+        if rule.name.casefold() in self._rule_names:
+            raise PolicyError(f"the policy {policy.name!r} has a rule {rule.name!r} already")
+        self._rule_names.add(rule.name.casefold())
+        self._rules.append(rule)
 
     def _set_rule(self, command: Command) -> None:
         policy = self._catalogue.policy(command.need("policy"))

@@ -19,7 +19,7 @@ Resolve = Callable[[str], Sequence[IPv4Address]]
 DEFAULT_METHODS = tuple(
     SecurityMethod.parse(text) for text in ("ESP[3DES,SHA1]", "ESP[3DES,MD5]", "ESP[DES,SHA1]", "ESP[DES,MD5]")
 )
-_BETWEEN_METHODS = re.compile(r"[ \t]+(?![^\[\]]*\])")
+_LIST_WORD = re.compile(r"(?:\[[^\[\]]*\]|[^ \t])+")
 _DNS_NAME = re.compile(
     r"(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_-]+)*\.?", re.ASCII
 )
@@ -34,7 +34,7 @@ def whole_number(text: str, low: int, high: int) -> int:
 
 def list_words(text: str) -> list[str]:
     """The parts of a list of methods, as spaces outside of brackets part them."""
-    return [word for word in _BETWEEN_METHODS.split(text.strip(" \t")) if word]
+    return _LIST_WORD.findall(text)
 
 
 def security_methods(text: str) -> tuple[SecurityMethod, ...]:
