@@ -89,7 +89,7 @@ def seconds(text: str) -> int:
 
 
 class _Session:
-    """The commands of one script. Filters of one list are added together, and rules of one policy: singly it is slow."""
+    """The commands of one script. Filters of one list are added together, and rules of one policy: singly is slow."""
 
     def __init__(self, catalogue: Catalogue, resolve: Resolve | None) -> None:
         self._notes: list[str] = []
