@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
+from ipsec_core.computer.state import STATE_FILE
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import ipsecpol, netsh
 from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_objects, builtin_policy
@@ -49,7 +50,12 @@ _LISTS: dict[str, tuple[str, Callable[[Catalogue], RenderableType]]] = {
 
 
 @click.group("secpol", cls=Commands, invoke_without_command=True)
-@click.option("--state", metavar="DIR", type=_FILE, help="State directory of a computer; commands that write make it.")
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=_FILE,
+    help="State directory; commands that write make it. [default: the current folder if it is one]",
+)
 @click.option("--ldap", metavar="URL", help="Directory of a domain: ldap://HOST[:PORT][/DN] or ldaps://...")
 @click.option("--file", metavar="FILE", type=_FILE, help="A .reg or .json file; to look at also .ldif and .toml.")
 @click.option("--user", metavar="NAME", help="With --ldap: who binds (DN, user@domain, DOMAIN\\user, principal).")
@@ -93,7 +99,7 @@ def command(
     elif file is not None:
         context.obj = FilePlace(file)
     elif ldap is None:
-        context.obj = Nowhere()
+        context.obj = StatePlace(Path()) if Path(STATE_FILE).exists() else Nowhere()
     else:
         from ipsec_core.tools.secpol_domain import domain_place
 

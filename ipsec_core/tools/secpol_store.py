@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import ClassVar
 
 import click
 
 from ipsec_core.computer.state import STATE_FILE, State
+from ipsec_core.live.control import FILE as CONTROL_FILE
 from ipsec_core.policy.builtin import builtin_objects
 from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.objects import Changes, PolicyStore, StoredObject, by_name
@@ -63,7 +65,7 @@ class Place(ABC):
 
 
 class Nowhere(Place):
-    """Not said: it is only when somebody wants to look."""
+    """Not said; which matters only when somebody wants to look."""
 
     def reading(self) -> AbstractContextManager[PolicyStore]:
         raise click.UsageError("--state DIR, --ldap URL or --file FILE is missing: where the policies are")
@@ -96,8 +98,8 @@ class StatePlace(Place):
         if is_new:
             with State.memory(socket.gethostname()) as state:
                 yield _populated(state)
-                directory.absolute().parent.mkdir(parents=True, exist_ok=True)
-                state.save_as(directory)
+                directory.resolve().parent.mkdir(parents=True, exist_ok=True)
+                state.save_as(directory.resolve())
             return
         with (
             State.open(directory, readonly=False, patience=PATIENCE) as state,
@@ -107,10 +109,9 @@ class StatePlace(Place):
             yield _populated(state)
 
     def after_change(self) -> str | None:
-        with State.open(self.directory, patience=PATIENCE) as state:
-            if state.meta("clock") != "unix":
-                return None
-        return "a running agent takes the change at its next look, or at once on SIGHUP"
+        if not (self.directory / CONTROL_FILE).exists():
+            return None
+        return f"a running agent takes the change on: ipsec-core net update --state {quote(str(self.directory))}"
 
 
 @contextmanager

@@ -94,6 +94,13 @@ def test_the_first_change_makes_the_state_directory(home: Path, secpol: Secpol) 
         assert state.name == socket.gethostname()
 
 
+def test_the_current_folder_if_it_is_a_computers(home: Path, secpol: Secpol, monkeypatch: pytest.MonkeyPatch) -> None:
+    secpol("create", "policy", "Lab")
+    monkeypatch.chdir(home)
+    assert run("assign", "Lab").exit_code == 0
+    assert "Lab" in run("show").stdout
+
+
 def test_a_refused_first_change_leaves_no_directory(home: Path, refuse: Refuse) -> None:
     refuse("assign", "nothing")
     assert not home.exists()

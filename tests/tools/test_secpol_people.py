@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import pytest
 from secpol_kit import catalogue_of, objects_of, run
 
 from ipsec_core.computer.state import STATE_FILE, State
+from ipsec_core.live import control
 from ipsec_core.live.ldap import LdapStore
 from ipsec_core.live.ldap_connection import Protection
 from ipsec_core.policy.agent import Reading
@@ -176,8 +178,15 @@ def test_an_agent_that_writes_is_waited_for(home: Path) -> None:
     result = run("--state", home, "assign", "Lab")
     thread.join()
     assert result.exit_code == 0
-    assert result.stderr == "a running agent takes the change at its next look, or at once on SIGHUP\n"
     assert catalogue_of(home).assigned is not None
+
+
+def test_how_a_running_agent_takes_a_change(home: Path) -> None:
+    assert run("--state", home, "assign", "Lab").stderr == ""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / control.FILE))
+        result = run("--state", home, "assign", SECURE)
+    assert result.stderr == f"a running agent takes the change on: ipsec-core net update --state {home}\n"
 
 
 def test_a_change_is_seen_while_the_agent_has_the_store_open(home: Path) -> None:
