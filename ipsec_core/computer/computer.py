@@ -551,6 +551,7 @@ class Computer(RemoteAccess):
         self.state.set_meta("time", now)
         self.state.set_meta("address", str(self.address))
         self.state.set_meta("ip_security_enabled", self._view is not None)
+        self.state.set_meta("policy_source", self.agent.active.source if self.agent.active else None)
         self.state.save_policy(self.agent.active.policy if self.agent.active else None)
         self.state.save_filters([(item, hits.get(number, 0)) for number, item in filters.items()])
         self.state.save_counters(self.counters())

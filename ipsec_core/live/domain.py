@@ -103,7 +103,7 @@ class DomainWatch:
 
     def _failed(self, reason: str) -> None:
         if not self.failure:
-            self._report(f"the domain cannot be asked, its last policy stays: {reason}")
+            self._report(f"the domain cannot be asked, what is in effect stays: {reason}")
         self.failure = reason
         self._service.directory_failed(self._clock(), reason)
         self._settled()

@@ -49,7 +49,8 @@ def _password(file: Path) -> str:
 
 def _directory(
     url: str, gpos: tuple[str, ...], user: str, password: str, account: tuple[str, Path] | None, ca: Path | None
-) -> Directory:
+) -> tuple[Directory, str]:
+    """And what people call the domain."""
     from ipsec_core.live.ldap import LdapStore
     from ipsec_core.live.ldap_connection import DirectoryServer
 
@@ -57,7 +58,9 @@ def _directory(
         server = DirectoryServer(url, account[0], kerberos=True, keytab=account[1], ca_file=ca)
     else:
         server = DirectoryServer(url, user, password, ca_file=ca)
-    return LdapStore(server, [parse_guid(gpo) for gpo in gpos]) if gpos else LdapStore(server)
+    store = LdapStore(server, [parse_guid(gpo) for gpo in gpos]) if gpos else LdapStore(server)
+    parts = [part.strip() for part in server.domain.casefold().split(",")]
+    return store, ".".join(part.removeprefix("dc=") for part in parts) if server.domain else server.host
 
 
 @click.command("agent")
@@ -141,10 +144,10 @@ def command(
     if (domain_user is None) != (domain_password is None):
         raise click.UsageError("--domain-user and --domain-password go together")
     account = (kerberos, keytab) if kerberos is not None and keytab is not None else None
-    directory = None
+    directory, place = None, ""
     if domain is not None:
         password = "" if domain_password is None else _password(domain_password)
-        directory = _directory(domain, gpo, domain_user or "", password, account, domain_ca)
+        directory, place = _directory(domain, gpo, domain_user or "", password, account, domain_ca)
     settings = Settings(
         state,
         policy,
@@ -158,7 +161,7 @@ def command(
         interval,
         certificates,
         account,
-        domain or "",
+        place,
         directory,
     )
     with Agent(settings, _report, write_keys=_write_keys) as agent:

@@ -19,7 +19,7 @@ from ipsec_core.tools.common import json_option, moment, print_json
 TEST, DEBUG, VERBOSE = "test:ipsec", "debug", "v"
 ACCEPTED = f"/{TEST}, /{DEBUG}, /{VERBOSE}"
 
-_STORE = r"SOFTWARE\Policies\Microsoft\Windows\IPSec\Policy\Local\ipsecPolicy"
+_STORE = r"SOFTWARE\Policies\Microsoft\Windows\IPSec\Policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Diagnosis:
 
     computer: str
     policy: Policy | None
+    source: object
     filters: tuple[tuple[DriverFilter, int], ...]
     associations: tuple[Association, ...]
     clock: object
@@ -39,6 +40,7 @@ class Diagnosis:
         return cls(
             computer=state.name,
             policy=state.policy(),
+            source=state.meta("policy_source") or "local",
             filters=state.filters(),
             associations=state.associations(),
             clock=state.meta("clock"),
@@ -47,8 +49,10 @@ class Diagnosis:
 
     @property
     def path(self) -> str | None:
-        """Where Windows 2000 keeps a local policy of this identifier, below HKEY_LOCAL_MACHINE."""
-        return None if self.policy is None else _STORE + _guid(self.policy.policy_id)
+        """Where Windows 2000 keeps a policy of this identifier, or the copy of a domain's, below HKEY_LOCAL_MACHINE."""
+        if self.policy is None:
+            return None
+        return rf"{_STORE}\{'Local' if self.source == 'local' else 'Cache'}\ipsecPolicy{_guid(self.policy.policy_id)}"
 
     def to_table(self) -> dict[str, object]:
         """All that the switches can show; preshared keys are hidden."""
@@ -57,6 +61,7 @@ class Diagnosis:
             "test": "IP Security",
             "result": "Passed",
             "active_policy": None if self.policy is None else self.policy.name,
+            "source": None if self.policy is None else self.source,
             "path": self.path,
             "policy": None if self.policy is None else policy_to_table(self.policy, hide_keys=True),
             "filters": [_filter_table(item, hits) for item, hits in self.filters],
@@ -72,8 +77,11 @@ class Diagnosis:
             if not self.filters:
                 return
         else:
-            yield f"    Local IPSec Policy Active: '{self.policy.name}'"
+            kind = "Local" if self.source == "local" else "Domain"
+            yield f"    {kind} IPSec Policy Active: '{self.policy.name}'"
             yield f"    IP Security Policy Path: {self.path}"
+            if self.source == "cache":
+                yield "    The domain has not answered since the Policy Agent started: its cached policy is used."
         yield ""
         count = len(self.filters)
         yield f"    There {'is 1 filter' if count == 1 else f'are {count} filters'}"

@@ -310,7 +310,7 @@ def test_the_registry_decides(lab: Lab) -> None:
     """Without a policy file: what somebody assigns in the state directory of the running agent, after an update."""
     lab.start(0, "", "--domain", "ldap://127.0.0.1:9")
     assert "no IPsec policy is in effect" in lab.said(0)
-    lab.wait(lambda: "the domain cannot be asked, its last policy stays" in lab.said(0))
+    lab.wait(lambda: "the domain cannot be asked, what is in effect stays" in lab.said(0))
     assert lab.ping("transport")
     with State.open(lab.folder / "state0", readonly=False) as state:
         store = RegistryStore(state.registry)

@@ -159,7 +159,7 @@ def test_failures(error: Exception) -> None:
         assert stage.watch.failure == ""
         assert stage.in_effect == ("domain", "Other")
         assert len(stage.lines) == 2
-        assert "the domain cannot be asked, its last policy stays" in stage.lines[0]
+        assert "the domain cannot be asked, what is in effect stays" in stage.lines[0]
         assert "\n" not in stage.lines[0]
         assert stage.lines[1] == "the domain answers again"
 

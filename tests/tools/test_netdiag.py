@@ -101,6 +101,7 @@ def test_json(call: Any, alice: Path, bob: Path) -> None:
         "test",
         "result",
         "active_policy",
+        "source",
         "path",
         "policy",
         "filters",
@@ -114,6 +115,18 @@ def test_json(call: Any, alice: Path, bob: Path) -> None:
     assert "s3cret" not in result.stdout
     empty = json.loads(call("netdiag", "--json", bob, "/test:ipsec").stdout)
     assert (empty["active_policy"], empty["path"], empty["policy"], empty["filters"]) == (None, None, None, [])
+
+
+@pytest.mark.parametrize(("source", "kind", "store"), [("domain", "Domain", "Cache"), ("local", "Local", "Local")])
+def test_where_the_policy_comes_from(call: Any, alice: Path, source: str, kind: str, store: str) -> None:
+    with State.open(alice, readonly=False) as state:
+        state.set_meta("policy_source", source)
+    lines = call("netdiag", alice, "/test:ipsec").stdout.splitlines()
+    assert lines[1] == f"    {kind} IPSec Policy Active: 'Lab [policy]'"
+    assert rf"\Policy\{store}\ipsecPolicy{{" in lines[2]
+    with State.open(alice, readonly=False) as state:
+        state.set_meta("policy_source", "cache")
+    assert "its cached policy is used" in call("netdiag", alice, "/test:ipsec").stdout.splitlines()[3]
 
 
 def test_wrong_words(refused: Callable[..., str], alice: Path) -> None:
