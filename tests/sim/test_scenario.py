@@ -13,7 +13,7 @@ from ipsec_core.policy.methods import Confidentiality
 from ipsec_core.sim.scenario import load_scenario
 
 TOP = "name, seed, reaction, policies, computers, epoch, realm, link, traffic, steps"
-COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets, high_encryption, certificates"
+COMPUTER_KEYS = "address, policy, profile, audit, registry, hold_packets, high_encryption, certificates, rras, dial"
 TRAFFIC_KEYS = "file, hosts, place, repeat, pause, pace"
 CATEGORIES = (
     "account_logon, account_management, directory_service_access, logon_events, "
@@ -279,7 +279,8 @@ def test_defaults(tmp_path: Path) -> None:
 def test_labs() -> None:
     for path in sorted(LABS.glob("*.toml")):
         scenario = load_scenario(path)
-        assert [computer.name for computer in scenario.computers] == ["ALICE", "BOB"]
+        names = ["CLIENT", "SERVER"] if path.name == "l2tp.toml" else ["ALICE", "BOB"]
+        assert [computer.name for computer in scenario.computers] == names
         assert scenario.traffic.gateways == ("tunnel" in path.name)
 
 
