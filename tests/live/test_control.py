@@ -55,7 +55,7 @@ def test_an_order(tmp_path: Path) -> None:
     agent = Obedient(tmp_path)
     assert agent.serve(lambda: ask(tmp_path, "update")) == {"text": "did update"}
     assert agent.orders == [{"do": "update"}]
-    with pytest.raises(AgentError, match="^not today$"):
+    with pytest.raises(AgentError, match=r"^not today$"):
         agent.serve(lambda: ask(tmp_path, "stop"))
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_order(tmp_path: Path, line: bytes) -> None:
 def test_several_orders_in_pieces(tmp_path: Path) -> None:
     agent = Obedient(tmp_path)
     answers = agent.serve(lambda: raw(tmp_path, b'{"do": "a"}\n{"d', b'o": "b"}\nx\n{"do": "stop"}\n'))
-    assert [list(one.values())[0][:6] for one in answers] == ["did a", "did b", "not an", "not to"]
+    assert [next(iter(one.values()))[:6] for one in answers] == ["did a", "did b", "not an", "not to"]
 
 
 def test_too_long_a_line_ends_the_connection(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from sim_kit import LABS, SCENARIO, SECRET, write_scenario
 
 from ipsec_core.errors import IpsecError, ScenarioError
+from ipsec_core.policy.agent import Reading
+from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_objects, builtin_policy
 from ipsec_core.policy.methods import Confidentiality
 from ipsec_core.sim.scenario import load_scenario
 
@@ -277,8 +279,9 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_labs() -> None:
+    domain = Reading("", builtin_policy(BUILTIN_NAMES[0]).guid, builtin_objects())
     for path in sorted(LABS.glob("*.toml")):
-        scenario = load_scenario(path)
+        scenario = load_scenario(path, directory=lambda address, login: domain)
         names = ["CLIENT", "SERVER"] if path.name == "l2tp.toml" else ["ALICE", "BOB"]
         assert [computer.name for computer in scenario.computers] == names
         assert scenario.traffic.gateways == ("tunnel" in path.name)

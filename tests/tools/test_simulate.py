@@ -25,7 +25,9 @@ def world(monkeypatch: pytest.MonkeyPatch, alice: Path, bob: Path) -> Callable[.
     """A stand-in for the run that reports twice and leaves two computers; gives what it was called with."""
     called: dict[str, Any] = {}
 
-    def run(scenario: Path, out: Path, *, traffic: Path | None = None, progress: Any = None) -> Result:
+    def run(
+        scenario: Path, out: Path, *, traffic: Path | None = None, directory: Any = None, progress: Any = None
+    ) -> Result:
         called.update(scenario=scenario, out=out, traffic=traffic, progress=progress)
         if progress is not None:
             progress(Progress(1.25, 100, 400, 0.0))
