@@ -194,8 +194,11 @@ class Suite:
         return replace(sealed_packet, icv=icv[: self.icv])
 
 
-def valid(encryption: int, integrity: int, ah: int) -> bool:
+def valid(encryption: int, integrity: int, esn: int, ah: int) -> bool:
+    """An ESN needs an ICV: its high half is in nothing else."""
     cipher, mac = ENCRYPTIONS[encryption], INTEGRITIES[integrity]
+    if esn and not (cipher.icv or mac.hash):
+        return False
     if ah:
         return cipher.mode == "null" and bool(mac.hash)
     if cipher.icv:
@@ -209,7 +212,7 @@ SUITES = [
     for encryption in range(len(ENCRYPTIONS))
     for integrity in range(len(INTEGRITIES))
     for esn in (0, 1)
-    if valid(encryption, integrity, ah)
+    if valid(encryption, integrity, esn, ah)
 ]
 
 
