@@ -122,8 +122,8 @@ def _name(item: FilterList | FilterAction) -> Text:
 
 def policy_tree(policy: Policy, assigned: bool) -> Tree:
     """All of a policy: policy, key exchange settings, rules with filter list, filter action, authentication, tunnel."""
-    head = _text(policy.name, "bold")
-    head.append("  assigned" if assigned else "  not assigned", "bold green" if assigned else "dim")
+    head = _text(f"{policy.name}  ", "bold")
+    head.append("assigned" if assigned else "not assigned", "bold green" if assigned else "dim")
     tree = Tree(head, guide_style="dim")
     general = tree.add(_heading("General"))
     if policy.description:
@@ -135,7 +135,8 @@ def policy_tree(policy: Policy, assigned: bool) -> Tree:
     for number, rule in enumerate(policy.rules, 1):
         title = rule.name or (_DEFAULT_RESPONSE if rule.filter_list is None else "")
         head = _text(f"Rule {number}: {title}" if title else f"Rule {number}", "bold")
-        head.append("" if rule.active else "  not active", "yellow")
+        if not rule.active:
+            head.append("  ").append("not active", "yellow")
         _add_rule(tree.add(head), rule)
     return tree
 
