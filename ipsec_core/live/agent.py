@@ -184,9 +184,9 @@ class Agent:
 
     def _mtu(self) -> int:
         active, whole = self.computer.agent.active, self._network.link.mtu
-        if active is None or active.policy is None:
+        if active is None or active.plan is None:
             return whole
-        return clear_mtu(active.policy, whole, udp=bool(self._options.nat_traversal))
+        return clear_mtu(active.plan.policy, whole, udp=bool(self._options.nat_traversal))
 
     def _routes(self) -> tuple[network.Route, ...]:
         active = self.computer.agent.active
