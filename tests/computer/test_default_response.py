@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lan_kit import Lan, datagram, echo, segment
 from scapy.utils import PcapWriter
 
 from ipsec_core.computer import dynamic
 from ipsec_core.driver import Status
-from ipsec_core.ike import TrafficSelector
+from ipsec_core.ike import (
+    AuthAlgorithm,
+    ChildSa,
+    Encapsulation,
+    EspTransform,
+    QuickModeEstablished,
+    QuickModeOffer,
+    TrafficSelector,
+)
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table
 from ipsec_core.sim.wireshark import write_esp_sa
@@ -454,6 +464,59 @@ def test_the_most_specific_goes_first() -> None:
     lan.send(segment(CLIENT, SERVER, (1025, 80)))
     used = {item.security: item.packets for item in lan[CLIENT].associations() if item.direction == "outbound"}
     assert used == {"ESP[3DES,SHA1]": 0, "ESP[DES,MD5]": 1}
+
+
+asked = st.tuples(st.sampled_from(["hold", "release"]), st.integers(0, 4), st.sampled_from([0, 6, 17]), st.booleans())
+
+
+@given(st.lists(asked, max_size=30))
+@settings(max_examples=50)
+def test_the_driver_has_what_is_held(steps: list[tuple[str, int, int, bool]]) -> None:
+    """In order and behind the policy's own filters, however they come and go between two looks."""
+    lan = Lan({CLIENT: client(PERMIT_UDP)})
+    view, driver = lan[CLIENT]._view, lan[CLIENT].driver
+    assert view is not None
+    held: dict[tuple[int, int], QuickModeEstablished] = {}
+    for step, host, protocol, look in steps:
+        remote = f"10.0.1.{host}"
+        selectors = TrafficSelector(IPv4Network(CLIENT), IPv4Network(remote), protocol)
+        if step == "hold":
+            number = view.dynamic.number(remote, selectors)
+            assert number is not None
+            held[host, protocol] = replace(pair_of(number), remote=remote, selectors=selectors)
+            assert view.takes(held[host, protocol])
+        elif (host, protocol) in held:
+            view.dynamic.release(held.pop((host, protocol)))
+        if look:
+            view.change_filters(driver)
+            assert [number for number, _ in driver.filter_packets()] == list(view.all_filters())
+    view.change_filters(driver)
+    assert [number for number, _ in driver.filter_packets()] == list(view.all_filters())
+    found = list(view.all_filters().values())
+    assert [item.name for item in found[2:]] == ["<Dynamic>"] * 2 * len(held)
+    assert [item.protocol == 0 for item in found[2:]] == sorted(item.protocol == 0 for item in found[2:])
+
+
+def pair_of(number: int) -> QuickModeEstablished:
+    """A pair with that reference; of the rest only what a test puts in means anything."""
+    offer = QuickModeOffer(EspTransform.TRIPLE_DES, AuthAlgorithm.HMAC_SHA1, Encapsulation.TRANSPORT)
+    selectors = TrafficSelector(IPv4Network(CLIENT), IPv4Network(SERVER))
+    sa = (ChildSa(number, b"", b"", b""),)
+    fields = (0.0, CLIENT, SERVER, False, selectors, number, (), offer, sa, sa, 900, 100_000)
+    return QuickModeEstablished(*fields, offer.encapsulation, None, None)
+
+
+def test_negotiations_that_end_together_are_bounded_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic, "MAX_FLOWS_OF_PEER", 2)
+    view = Lan({CLIENT: client()})[CLIENT]._view
+    assert view is not None
+    pairs = []
+    for protocol in (6, 17, 47):
+        selectors = TrafficSelector(IPv4Network(CLIENT), IPv4Network(SERVER), protocol)
+        pairs.append(replace(pair_of(view.dynamic.number(SERVER, selectors) or 0), selectors=selectors))
+    assert [view.takes(pair) for pair in pairs] == [True, True, False]
+    assert not view.takes(pair_of(dynamic.FIRST_NUMBER - 2)), "no number of its own"
+    assert len(view.all_filters()) == 4
 
 
 def test_tshark_reads_what_both_ends_sent(tmp_path: Path) -> None:

@@ -167,6 +167,8 @@ def test_a_restart_of_the_policy_agent_loses_it(restart: bool) -> None:
     lan.settle()
     assert (flags(lan, SERVER), lan[CLIENT].associations()) == ([], [])
     assert lan.send(datagram(SERVER, CLIENT, L2TP)) == (Status.NO_FILTER, Status.SHOULD_BE_SECURED)
+    lan[SERVER].dial(lan.now, IPv4Address(OTHER), KEY)
+    assert {text.partition(" Out")[0] for text in flags(lan, SERVER) if "Out" in text} == {"L2TP Client"}
     lan[SERVER].start_rras(lan.now, KEY)
     talk(lan)
 
