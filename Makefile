@@ -12,6 +12,8 @@ export PIP_NO_INPUT := 1
 
 # For one file or one option: make test PYTEST_ARGS="tests/policy -x"
 PYTEST_ARGS :=
+# A file's tests stay together: they share what their module made. One process, as for --pdb: PYTEST_ARGS="-n 0".
+PARALLEL := -n auto --dist loadfile
 FUZZ_SECONDS := 60
 
 C_SOURCES := $(shell find src_c -name '*.[ch]')
@@ -44,7 +46,7 @@ demo: .venv/.built ## Simulate two computers on one Ethernet link, with 3DES and
 
 .PHONY: test
 test: lint ## Lint, type check and run the tests
-	.venv/bin/pytest -m "not interop" $(PYTEST_ARGS)
+	.venv/bin/pytest $(PARALLEL) -m "not interop" $(PYTEST_ARGS)
 
 # Once more after a failure: the threads of foreign servers now and then take two messages in the other order.
 .PHONY: test-interop
@@ -60,7 +62,7 @@ test-sanitize: .venv-sanitize/.built ## Run the tests against a build with Addre
 	    IPSEC_CORE_SANITIZE=1 PYTHONMALLOC=malloc PYTHONSAFEPATH=1 \
 	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:detect_stack_use_after_return=1 \
 	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    .venv-sanitize/bin/pytest -m "not interop" --capture=sys -p no:cacheprovider $(PYTEST_ARGS)
+	    .venv-sanitize/bin/pytest $(PARALLEL) -m "not interop" --capture=sys -p no:cacheprovider $(PYTEST_ARGS)
 
 .PHONY: fuzz
 fuzz: $(FUZZ_TARGETS) .venv/.fuzz ## Fuzz the data plane (libFuzzer, ASan, UBSan) and IKE (atheris), FUZZ_SECONDS (60) each
