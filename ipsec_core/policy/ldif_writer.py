@@ -27,7 +27,8 @@ def write_ldif(objects: Iterable[StoredObject], assigned: uuid.UUID | None, doma
     """The file of all objects, in the domain with the DN `domain`; `assigned` goes to the Default Domain Policy."""
     container = container_dn(domain)
     known = by_name(objects)
-    lines = ["version: 1", ""]
+    # Without a line for the version, which slapadd does not know and ldifde does not write.
+    lines: list[str] = []
     for item in sorted(known.values(), key=lambda item: (_ORDER.index(item.object_class), item.name)):
         classes = [b"top", b"ipsecBase", item.name.class_name.encode()]
         named = {"objectClass": classes, "cn": [str(item.name).encode()]}
