@@ -3,6 +3,9 @@
 Nobody writes these filters; the tools of Windows 2000 call their list <Dynamic>. With them a computer that begins no
 negotiation of its own sends what it answers protected, too. They stand behind all filters of the policy, so that none
 of those is ever overruled, and are made when Quick Mode ends, of what the peer, authenticated by then, has proposed.
+
+What comes in clear is still taken in: it is the peer that wants security, and what it sends without (ICMP, say the
+policies of Windows 2000's servers) its own policy permits. That is no less than without a filter.
 """
 
 from __future__ import annotations
@@ -137,7 +140,7 @@ class DynamicFilters:
             protocol=way.protocol,
             source_port=way.source_port,
             destination_port=way.destination_port,
-            action="negotiate",
+            action="negotiate" if direction == "outbound" else "passthrough",
             tunnel_endpoint=None,
             weight=weight,
             rule=self.rule,

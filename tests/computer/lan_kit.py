@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -30,10 +31,15 @@ def datagram(source: str, destination: str, ports: tuple[int, int] = (1025, 53),
 
 
 class Lan:
-    """`policies` by address. `wire` is what was sent, `sent` the status of each packet of users on its way out, and
-    `arrived` what came in: each packet with its status."""
+    """`policies` by address, `each` the options of one computer.
 
-    def __init__(self, policies: dict[str, Policy | None], **options: Any) -> None:
+    `wire` is what was sent, `sent` the status of each packet of users on its way out, and `arrived` what came in: each
+    packet with its status.
+    """
+
+    def __init__(
+        self, policies: Mapping[str, Policy | None], each: Mapping[str, Mapping[str, Any]] | None = None, **options: Any
+    ) -> None:
         self.now = 0.0
         self.wire: list[bytes] = []
         self.sent: list[Status] = []
@@ -50,6 +56,7 @@ class Lan:
                 key_log=True,
                 hold_packets=8,
                 **options,
+                **(each or {}).get(address, {}),
             )
             for number, (address, policy) in enumerate(policies.items())
         }

@@ -34,6 +34,7 @@ CLIENT, OTHER, SERVER = "10.0.0.1", "10.0.0.3", "10.0.0.2"
 KEY = [{"preshared_key": "a key of the lab in place of Kerberos"}]
 RESPONSE: dict[str, Any] = {"name": "", "default_response": True, "authentication": KEY}
 ICMP_RULE = {"name": "All ICMP Traffic", "filters": [{"source": "me", "destination": "any", "protocol": "icmp"}]}
+SECURED = (Status.PROTECTED, Status.PROTECTED)
 PERMIT_UDP = {"filters": [{"source": "me", "destination": "any", "protocol": "udp"}], "action": "permit"}
 
 
@@ -72,7 +73,7 @@ def dynamic_filters(lan: Lan, address: str = CLIENT) -> list[str]:
     return [f"{item.flags} {item.source} {item.destination} {item.protocol}" for item in found]
 
 
-BOTH = [f"Outbound Negotiate {CLIENT}/32 {SERVER}/32 0", f"Inbound Negotiate {SERVER}/32 {CLIENT}/32 0"]
+BOTH = [f"Outbound Negotiate {CLIENT}/32 {SERVER}/32 0", f"Inbound Passthrough {SERVER}/32 {CLIENT}/32 0"]
 
 
 def talk(lan: Lan, here: str = CLIENT) -> None:
@@ -100,13 +101,13 @@ def test_traffic_goes_protected_both_ways_once_the_server_asks(soft: bool) -> No
     assert dynamic_filters(lan, SERVER) == [], "the server has a filter of its policy"
     for there, back in ((CLIENT, SERVER), (SERVER, CLIENT)):
         for packet in (segment(there, back), datagram(there, back)):
-            assert lan.send(packet) == (Status.PROTECTED, Status.PROTECTED)
+            assert lan.send(packet) == SECURED
             assert lan.arrived[0][0] == bytes(packet)
     assert [item.filter_name for item in lan[CLIENT].associations()] == ["<Dynamic>"] * 2
     assert {item.security for item in lan[CLIENT].associations()} == {"ESP[3DES,SHA1]"}
     assert events(lan) == [541, 541]
     hits = {item.flags: count for item, count in lan[CLIENT].snapshot(lan.now).filters()}
-    assert hits == {"Outbound Negotiate": 2, "Inbound Negotiate": 0}, "what SAs let in is not matched"
+    assert hits == {"Outbound Negotiate": 2, "Inbound Passthrough": 0}, "what SAs let in is not matched"
 
 
 def test_what_is_in_clear_does_not_begin_a_negotiation() -> None:
@@ -119,19 +120,21 @@ def test_what_is_in_clear_does_not_begin_a_negotiation() -> None:
     assert dynamic_filters(lan) == []
 
 
-def test_clear_packets_are_refused_while_the_filter_lives() -> None:
+def test_clear_packets_come_in_as_before() -> None:
+    """The rule asks nothing of a peer; that one may have lost its SAs, or permit what the client has to protect."""
     lan = Lan({CLIENT: client(), SERVER: server()})
     talk(lan)
     lan[SERVER].update_policy(lan.now, None)
     lan[SERVER].take_packets()  # its DELETE is lost
-    assert lan.send(segment(SERVER, CLIENT)) == (Status.NO_FILTER, Status.SHOULD_BE_SECURED)
+    assert lan.send(segment(SERVER, CLIENT)) == (Status.NO_FILTER, Status.PASSED_THROUGH)
+    assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.BAD_SPI), "but what it says is protected"
 
 
 def test_only_the_traffic_that_was_asked_for() -> None:
     lan = Lan({CLIENT: client(), SERVER: server(protocol="tcp", source_port=80)})
     talk(lan)
     assert dynamic_filters(lan) == [way[:-1] + "6" for way in BOTH]
-    assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.PROTECTED)
+    assert lan.send(segment(CLIENT, SERVER)) == SECURED
     assert lan.send(segment(CLIENT, SERVER, (80, 1025))) == (Status.NO_FILTER, Status.NO_FILTER)
     assert lan.send(datagram(CLIENT, SERVER)) == (Status.NO_FILTER, Status.NO_FILTER)
     assert lan.send(datagram(SERVER, CLIENT)) == (Status.NO_FILTER, Status.NO_FILTER)
@@ -139,15 +142,23 @@ def test_only_the_traffic_that_was_asked_for() -> None:
     assert hosts == [(0, 80), (80, 0)], "mirrored"
 
 
+def test_icmp_is_permitted_by_the_server() -> None:
+    """Nobody negotiates for it. What a client has been asked to protect is all; its pings are answered all the same."""
+    lan = Lan({CLIENT: client(), SERVER: server()})
+    assert lan.send(echo(CLIENT, SERVER)) == (Status.NO_FILTER, Status.PERMITTED)
+    assert lan.send(echo(SERVER, CLIENT)) == (Status.PERMITTED, Status.NO_FILTER)
+    assert lan.ike() == 0
+    talk(lan)
+    assert lan.send(echo(CLIENT, SERVER)) == SECURED
+    assert lan.send(echo(SERVER, CLIENT)) == (Status.PERMITTED, Status.PASSED_THROUGH)
+
+
 def test_icmp_is_permitted_at_both_ends() -> None:
     lan = Lan({CLIENT: client(ICMP_RULE | {"action": "permit"}), SERVER: server()})
-    for here, there in ((CLIENT, SERVER), (SERVER, CLIENT)):
-        assert lan.send(echo(here, there)) == (Status.PERMITTED, Status.PERMITTED)
-    assert lan.ike() == 0
     talk(lan)
     for here, there in ((CLIENT, SERVER), (SERVER, CLIENT)):
         assert lan.send(echo(here, there)) == (Status.PERMITTED, Status.PERMITTED), "no dynamic filter comes before it"
-    assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.PROTECTED)
+    assert lan.send(segment(CLIENT, SERVER)) == SECURED
 
 
 def test_two_clients() -> None:
@@ -162,7 +173,7 @@ def test_two_clients() -> None:
     lan.settle()
     assert (dynamic_filters(lan, OTHER), dynamic_filters(lan)) == ([], BOTH)
     assert spis(lan, CLIENT) == before
-    assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.PROTECTED)
+    assert lan.send(segment(CLIENT, SERVER)) == SECURED
 
 
 def test_two_servers_of_one_client() -> None:
@@ -174,7 +185,7 @@ def test_two_servers_of_one_client() -> None:
     lan[SERVER].stop(lan.now)
     lan.settle()
     assert dynamic_filters(lan) == [way.replace(SERVER, OTHER) for way in BOTH]
-    assert lan.send(segment(CLIENT, OTHER)) == (Status.PROTECTED, Status.PROTECTED)
+    assert lan.send(segment(CLIENT, OTHER)) == SECURED
     assert lan.send(segment(CLIENT, SERVER)) == (Status.NO_FILTER, Status.NO_FILTER)
 
 
@@ -186,7 +197,7 @@ def test_a_rekey_keeps_the_filters(who: str) -> None:
     before, numbers = spis(lan, CLIENT), [number for number, _ in lan[CLIENT].driver.filter_packets()]
     there = CLIENT if who == SERVER else SERVER
     while lan.now < 2000.0:
-        assert lan.send(segment(who, there)) == (Status.PROTECTED, Status.PROTECTED)
+        assert lan.send(segment(who, there)) == SECURED
         lan.until(lan.now + 20.0)
     assert lan[CLIENT].counters()["ike_rekeys"] == 2
     assert not spis(lan, CLIENT) & before
@@ -204,7 +215,7 @@ def test_the_client_may_be_the_one_that_rekeys() -> None:
     talk(lan)
     lan[SERVER].next_timer = lambda: None  # type: ignore[method-assign]
     while lan.now < 900.0:
-        assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.PROTECTED)
+        assert lan.send(segment(CLIENT, SERVER)) == SECURED
         lan.until(lan.now + 20.0)
     assert [lan[CLIENT].counters()[f"oakley_{mode}_modes"] for mode in ("main", "quick")] == [2, 2]
     assert dynamic_filters(lan) == BOTH
@@ -310,9 +321,9 @@ def test_a_permit_filter_for_a_part_wins() -> None:
     lan = Lan({CLIENT: client(PERMIT_UDP), SERVER: server()})
     talk(lan)
     assert lan.send(datagram(CLIENT, SERVER)) == (Status.PERMITTED, Status.PASSED_THROUGH)
-    assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.PROTECTED)
+    assert lan.send(segment(CLIENT, SERVER)) == SECURED
     flags = [item.flags for item, _ in lan[CLIENT].snapshot(0.0).filters()]
-    assert flags == ["Outbound Permit", "Inbound Permit", "Outbound Negotiate", "Inbound Negotiate"]
+    assert flags == ["Outbound Permit", "Inbound Permit", "Outbound Negotiate", "Inbound Passthrough"]
 
 
 def test_a_rule_that_negotiates_with_the_peer_goes_before() -> None:
@@ -330,7 +341,7 @@ def test_a_rule_that_negotiates_with_the_peer_goes_before() -> None:
     assert lan.send(segment(SERVER, CLIENT))[0] is Status.HELD
     assert dynamic_filters(lan) == BOTH
     assert sorted({item.filter_name for item in lan[CLIENT].associations()}) == ["<Dynamic>", "UDP"]
-    assert lan.send(segment(CLIENT, SERVER)) == (Status.PROTECTED, Status.PROTECTED)
+    assert lan.send(segment(CLIENT, SERVER)) == SECURED
     names = {item.name: hits for item, hits in lan[CLIENT].snapshot(0.0).filters() if item.direction == "outbound"}
     lan.send(datagram(CLIENT, SERVER))
     after = {item.name: hits for item, hits in lan[CLIENT].snapshot(0.0).filters() if item.direction == "outbound"}
@@ -525,7 +536,7 @@ def test_tshark_reads_what_both_ends_sent(tmp_path: Path) -> None:
     lan.wire.clear()
     text = b"what nobody is to read"
     for here, there in ((CLIENT, SERVER), (SERVER, CLIENT)):
-        assert lan.send(datagram(here, there, (1025, 9999), text)) == (Status.PROTECTED, Status.PROTECTED)
+        assert lan.send(datagram(here, there, (1025, 9999), text)) == SECURED
     assert not any(text in packet for packet in lan.wire)
     with PcapWriter(str(tmp_path / "wire.pcap"), linktype=101) as out:
         for packet in lan.wire:
