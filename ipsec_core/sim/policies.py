@@ -26,7 +26,7 @@ from ipsec_core.policy.agent import Directory, Reading
 from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_policy
 from ipsec_core.policy.directory import LdifStore
 from ipsec_core.policy.model import Policy
-from ipsec_core.policy.objects import Changes, ObjectClass, PolicyStore
+from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName, PolicyStore, by_name
 from ipsec_core.policy.registry_store import RegistryStore
 from ipsec_core.policy.storage import read_policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
@@ -97,15 +97,20 @@ class Sources:
             if self.directory is None:
                 raise PolicyError(f"{wanted!r}: no directory is asked here; accepted: a file, or the name of a policy")
             return _of_domain(self.directory(wanted, login or Login()), wanted, name)
+        if login not in (None, Login()):
+            raise PolicyError(
+                f"{wanted!r} asks nobody to log on; user, password_file, ca_file are accepted beside ldap://"
+            )
         file = self.folder / wanted
-        if wanted.endswith(".ldif"):
+        suffix = file.suffix.lower()
+        if suffix == ".ldif":
             store = LdifStore(file)
             return _of_domain(_reading(store), str(file), name)
-        if wanted.endswith(".reg"):
+        if suffix == ".reg":
             return _of_registry(file, name)
         if name:
             raise PolicyError(f"name: {wanted!r} is one policy; accepted: beside a .reg or .ldif file, or ldap://")
-        if wanted.endswith(".toml"):
+        if suffix == ".toml":
             return PolicySource(policy_from_table(read_toml(file, "a policy file", PolicyError), str(file)))
         return PolicySource(self.own.get(wanted) or _built_in(wanted, self.own))
 
@@ -121,7 +126,7 @@ def _of_domain(reading: Reading, place: str, name: str) -> PolicySource:
     if name:
         reading = replace(reading, assigned=_chosen(reading, place, name))
     if reading.assigned is None:
-        raise PolicyError(f"{place}: no policy is assigned there; accepted: {{ from = ..., name = {_names(reading)} }}")
+        raise PolicyError(f"{place}: no policy is assigned there; accepted: {_choice(reading)}")
     return PolicySource(_read(reading, place), reading=reading, domain=place)
 
 
@@ -146,6 +151,9 @@ def _reading(store: PolicyStore) -> Reading:
 
 def _read(reading: Reading, place: str) -> Policy:
     assert reading.assigned is not None
+    wanted = ObjectName.of(ObjectClass.POLICY, reading.assigned)
+    if wanted not in by_name(reading.objects):
+        raise PolicyError(f"{place}: {wanted} is assigned, but is not there; accepted: {_choice(reading)}")
     try:
         return read_policy(reading.objects, reading.assigned)
     except IpsecError as error:
@@ -157,6 +165,10 @@ def _chosen(reading: Reading, place: str, name: str) -> uuid.UUID:
         if item.object_class is ObjectClass.POLICY and item.display_name.casefold() == name.casefold():
             return item.guid
     raise PolicyError(f"{place}: there is no policy {name!r}; accepted: {_names(reading)}")
+
+
+def _choice(reading: Reading) -> str:
+    return f"{{ from = ..., name = ... }} with one of {_names(reading)}"
 
 
 def _names(reading: Reading) -> str:

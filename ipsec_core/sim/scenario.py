@@ -51,7 +51,7 @@ from ipsec_core.computer.profiles import PROFILES, profile_of
 from ipsec_core.computer.registry import known_value
 from ipsec_core.computer.state import State
 from ipsec_core.errors import IpsecError, PolicyError, RegistryError, ScenarioError
-from ipsec_core.policy.model import Policy
+from ipsec_core.policy.model import AuthenticationKind, Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
 from ipsec_core.sim.policies import Login, PolicySource, ReadDirectory, Sources
 from ipsec_core.sim.realm import DEFAULT_EPOCH, Realm
@@ -251,6 +251,8 @@ def read_scenario(
     if epoch.tzinfo is None:
         raise ScenarioError(f"{top.at('epoch')}: {epoch} is not {_TYPES[datetime]}, such as 2026-11-23T12:00:00Z")
     realm = top.take("realm", str, "")
+    if not realm.isprintable() or "@" in realm or " " in realm:
+        raise ScenarioError(f"{top.at('realm')}: {realm!r} is not the name of a realm; accepted: such as EXAMPLE.COM")
     member = Realm(realm, lambda: 0.0, bytes) if realm else None
     sources = Sources(policies, path.parent, directory)
     computers = tuple(_computer(machines, key, sources, epoch, member) for key in list(machines.values))
@@ -362,7 +364,12 @@ def _computer(machines: _Table, name: str, sources: Sources, epoch: datetime, re
                 high_encryption=strong,
             )
         except PolicyError as error:
-            raise ScenarioError(f"{table.at('policy')}: {error}") from None
+            kinds = {method.kind for rule in policy.rules for method in rule.authentication_methods}
+            lacking = realm is None and AuthenticationKind.KERBEROS in kinds
+            hint = (
+                '; for Kerberos the scenario needs a realm: realm = "EXAMPLE.COM" above its tables' if lacking else ""
+            )
+            raise ScenarioError(f"{table.at('policy')}: {error}{hint}") from None
     table.end()
     return ComputerScenario(
         name, address, source, profile.name, audit, registry, hold, strong, certificates, rras, dial

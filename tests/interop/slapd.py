@@ -118,7 +118,7 @@ class Slapd:
         names = {"administrator": ADMINISTRATOR, "password": PASSWORD}
         (folder / "slapd.conf").write_text(CONFIGURATION.format(**values, **names))
         self.load([*TREE, *ip_security(data / "ad-ip-security.ldif")])
-        self.plain, self.tls = (f"{scheme}://127.0.0.1:{_free_port()}" for scheme in ("ldap", "ldaps"))
+        self.plain, self.tls = (f"{scheme}://127.0.0.1:{free_port()}" for scheme in ("ldap", "ldaps"))
         self._program: Program | None = None
 
     def load(self, entries: Sequence[tuple[str, Mapping[str, Sequence[bytes]]]]) -> None:
@@ -145,7 +145,7 @@ class Slapd:
             self._program.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

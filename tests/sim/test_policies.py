@@ -59,7 +59,7 @@ def write_reg(path: Path, assigned: str | None, cache_size: int = 64) -> None:
         path.write_bytes(encode(export(state.registry, "HKLM")))
 
 
-def write_ldif(path: Path, assigned: str | None) -> None:
+def write_ldif(path: Path, assigned: str | uuid.UUID | None) -> None:
     container = container_dn(DOMAIN)
     with path.open("wb") as out:
         writer = LDIFWriter(out)
@@ -69,7 +69,8 @@ def write_ldif(path: Path, assigned: str | None) -> None:
                 object_dn(item.name, container), {"objectClass": [item.name.class_name.encode()]} | attributes
             )
         if assigned:
-            attributes = assignment_attributes(guid_of(assigned), None, container)
+            guid = guid_of(assigned) if isinstance(assigned, str) else assigned
+            attributes = assignment_attributes(guid, None, container)
             kept = {key: values for key, values in attributes.items() if values}
             writer.unparse(assignment_dn(DEFAULT_DOMAIN_GPO, DOMAIN), {"objectClass": [b"ipsecPolicy"]} | kept)
 
@@ -107,6 +108,28 @@ def test_every_form_protects(tmp_path: Path, form: str) -> None:
             assert state.counters()["confidential_bytes_received"] > 100_000
             # Import takes the whole registry, not the policy alone.
             assert state.registry.known("CacheSize") == (128 if form == "reg" else 64)
+
+
+def test_suffixes_in_any_case(tmp_path: Path) -> None:
+    write_reg(tmp_path / "MADE.REG", SECURE)
+    write_ldif(tmp_path / "MADE.LDIF", SERVER)
+    assert loaded(tmp_path, '"MADE.REG"') == builtin_policy(SECURE)
+    assert loaded(tmp_path, '"MADE.LDIF"') == builtin_policy(SERVER)
+
+
+@pytest.mark.parametrize(
+    ("realm", "message"),
+    [
+        ("", '; for Kerberos the scenario needs a realm: realm = "EXAMPLE.COM" above its tables'),
+        ("EXAMPLE COM", "realm: 'EXAMPLE COM' is not the name of a realm; accepted: such as EXAMPLE.COM"),
+    ],
+)
+def test_the_realm(tmp_path: Path, realm: str, message: str) -> None:
+    path = scenario(tmp_path, f'"{SECURE}"')
+    path.write_text(path.read_text().replace("EXAMPLE.COM", realm))
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    assert str(caught.value).endswith(message)
 
 
 @pytest.mark.parametrize("name", BUILTIN_NAMES)
@@ -148,13 +171,20 @@ def test_a_directory(tmp_path: Path) -> None:
 
 
 NAMES = f"'{SERVER}', 'Client (Respond Only)', '{SECURE}'"
+CHOICE = "{{ from = ..., name = ... }} with one of "
+ZEROS = "0000-0000-0000-000000000000"
 WRONG = [
     ('"none.reg"', "{0}/none.reg: No such file or directory; accepted: a .reg file"),
     ('"none.ldif"', "{0}/none.ldif: No such file or directory; accepted: an LDIF file"),
     ('"none.toml"', "{0}/none.toml: No such file or directory; accepted: a policy file (TOML)"),
     ('"bad.reg"', "{0}/bad.reg:1: not a file of the Registry Editor; accepted: "),
     ('"bad.ldif"', "{0}/bad.ldif: line 1: not LDIF; accepted: "),
-    ('"made.ldif"', "{0}/made.ldif: no policy is assigned there; accepted: {{ from = ..., name = " + NAMES),
+    ('"made.ldif"', "{0}/made.ldif: no policy is assigned there; accepted: " + CHOICE + NAMES),
+    (
+        '"lost.ldif"',
+        "{0}/lost.ldif: ipsecPolicy{{00000000-" + ZEROS + "}} is assigned, but is not there; accepted: " + CHOICE,
+    ),
+    ('{{ from = "made.ldif", user = "bob" }}', "'made.ldif' asks nobody to log on; user, password_file, ca_file are"),
     ('{{ from = "made.ldif", name = "x" }}', "{0}/made.ldif: there is no policy 'x'; accepted: " + NAMES),
     ('{{ from = "made.reg", name = "x" }}', "{0}/made.reg: there is no policy 'x'; accepted: "),
     ('{{ from = "mine.toml", name = "x" }}', "name: 'mine.toml' is one policy; accepted: beside a .reg or .ldif file"),
@@ -165,6 +195,7 @@ WRONG = [
 @pytest.mark.parametrize(("policy", "message"), WRONG, ids=[policy for policy, _ in WRONG])
 def test_wrong(tmp_path: Path, policy: str, message: str) -> None:
     write_ldif(tmp_path / "made.ldif", None)
+    write_ldif(tmp_path / "lost.ldif", uuid.UUID(int=0))
     write_reg(tmp_path / "made.reg", None)
     (tmp_path / "mine.toml").write_text('name = "Mine"')
     for name in ("bad.reg", "bad.ldif"):
