@@ -1,4 +1,4 @@
-"""The labs of where a policy comes from, and of a restart of the Policy Agent: exact figures of what their lines say."""
+"""The labs of where a policy comes from, and of a restart of the Policy Agent: the figures that their lines say."""
 
 from __future__ import annotations
 
