@@ -26,7 +26,7 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import TracebackType
@@ -271,11 +271,14 @@ class State:
         """Replace the active policy; preshared keys are not written."""
         tables = [] if policy is None else [(json.dumps(policy_to_table(policy, hide_keys=True)),)]
         self._replace("policy", tables)
+        self.set_meta("policy_id", None if policy is None else str(policy.policy_id))
 
     def policy(self) -> Policy | None:
         """The active policy, its preshared keys replaced by "***"."""
         for row in self._rows("policy"):
-            return policy_from_table(json.loads(row["table_json"]), self.name)
+            policy = policy_from_table(json.loads(row["table_json"]), self.name)
+            guid = self.meta("policy_id")
+            return replace(policy, guid=uuid.UUID(str(guid))) if guid else policy
         return None
 
     def _replace(self, table: str, rows: Iterable[Sequence[object]]) -> None:

@@ -13,6 +13,7 @@ from ipsec_core.computer.audit import AuditPolicy
 from ipsec_core.computer.state import SCHEMA_VERSION, STATE_FILE, Association, State
 from ipsec_core.computer.statistics import IPSEC_STATISTICS, OAKLEY_STATISTICS
 from ipsec_core.errors import StateError
+from ipsec_core.policy.builtin import builtin_policy
 from ipsec_core.policy.compile import compile_policy
 from ipsec_core.policy.toml import policy_from_table
 
@@ -255,3 +256,14 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
         state.registry.set_known("CacheSize", 128)
         modes = {path.name: path.stat().st_mode & 0o077 for path in (tmp_path / "ALICE").iterdir()}
     assert set(modes.values()) == {0}, modes
+
+
+def test_the_policy_keeps_its_identifier() -> None:
+    for policy in (builtin_policy("Client (Respond Only)"), policy_from_table({"name": "Mine"}, "")):
+        with State.memory("ALICE") as state:
+            state.save_policy(policy)
+            read = state.policy()
+            assert read is not None
+            assert read.policy_id == policy.policy_id
+            state.save_policy(None)
+            assert state.policy() is None
