@@ -98,9 +98,9 @@ def test_builtin_policies(results: dict[str, Result]) -> None:
     assert [item[1:] for item in clear[:2]] == [(UDP, "ALICE"), (ICMP, "ALICE")]
     after = [item for item in clear if item[0] > events(result, "ALICE", "Security")[1].time]
     assert {item[1:] for item in after} == {(ICMP, "BOB")}
-    refused = counters(result, "ALICE")["in_should_be_secured"]
-    assert refused == len(after) == 91
-    assert result.data["traffic"]["delivered"] == PACKETS - refused
+    assert counters(result, "ALICE")["in_passed_through"] == len(after) == 91
+    assert result.data["traffic"]["delivered"] == PACKETS
+    assert result.notes == ()
 
 
 def test_exported_registry(results: dict[str, Result]) -> None:
@@ -166,7 +166,7 @@ def test_restart_policy_agent(results: dict[str, Result]) -> None:
         assert {item[1:] for item in clear if began < item[0] < ended} == {
             (protocol, computer) for protocol in (ICMP, TCP, UDP) for computer in ("ALICE", "BOB")
         }
-    # ICMP is what the built-in policy of ALICE permits; BOB's dynamic filter does not.
+    # ICMP is what the built-in policy of ALICE permits, and BOB's dynamic filters take in.
     assert {item[1:] for item in clear if item[0] > 12} == {(ICMP, "ALICE")}
     assert [event.time for event in events(result, "ALICE", "PolicyAgent")] == [0, 12, 12]
     assert [event.time for event in events(result, "BOB", "PolicyAgent")] == [0, 0, 8]
@@ -182,5 +182,5 @@ def test_restart_policy_agent(results: dict[str, Result]) -> None:
         "authentication_failures": 0,
     }
     assert alice["ipsec_statistics"]["confidential_bytes_received"] == 921879, "of the last replay alone"
-    assert counters(result, "BOB")["in_should_be_secured"] == 92
+    assert counters(result, "BOB")["in_passed_through"] == 92
     assert result.data["traffic"]["packets"] == 4 * PACKETS
