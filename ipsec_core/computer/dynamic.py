@@ -58,6 +58,7 @@ class DynamicFilters:
         self._flows: dict[int, _Flow] = {}
         self._numbers: dict[tuple[str, TrafficSelector], int] = {}
         self._of_peer: Counter[str] = Counter()
+        self.version = 0  # another one whenever the filters are others
 
     def number(self, remote: str, selectors: TrafficSelector) -> int | None:
         """The number for traffic that a peer wants protected; None when too much of it is, already."""
@@ -88,6 +89,7 @@ class DynamicFilters:
             self.filters[number] = self._filter("outbound", selectors, weight)
             self.filters[number + 1] = self._filter("inbound", selectors.mirrored(), weight)
             insort(self._order, (-weight, number))
+            self.version += 1
             _either(number, self._added, self._removed)
         flow.pairs.add(pair.inbound_spi)
         return True
@@ -105,6 +107,7 @@ class DynamicFilters:
         del self._flows[number], self.filters[number], self.filters[number + 1]
         if self._numbers.get((flow.remote, flow.selectors)) == number:
             del self._numbers[flow.remote, flow.selectors]
+        self.version += 1
         self._of_peer[flow.remote] -= 1
         if not self._of_peer[flow.remote]:
             del self._of_peer[flow.remote]

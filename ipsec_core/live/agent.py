@@ -11,6 +11,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
 from ipsec_core.live.paths import Paths
 from ipsec_core.policy.agent import Directory
+from ipsec_core.policy.compile import DriverFilter
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
 
@@ -107,6 +109,7 @@ class Agent:
         self._stopped = asyncio.Event()
         self._failure: AgentError | None = None
         self._changing = asyncio.Lock()
+        self._worker = ThreadPoolExecutor(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys = -1
         self._resources = ExitStack()
@@ -124,6 +127,7 @@ class Agent:
 
     def _open(self) -> None:
         settings, keep = self.settings, self._resources
+        keep.callback(self._worker.shutdown)
         given = self._given()
         folder = settings.certificates
         certificates = None if folder is None else MachineStore.load_folder(folder, epoch=_EPOCH)
@@ -156,7 +160,7 @@ class Agent:
         self._network = network.Network(settings.tun, link)
         keep.callback(self._network.down)
         self._network.up(self._mtu(), self._routes())
-        self._shown = self.computer.agent.active
+        self._shown, self._shown_version = self.computer.agent.active, self._version()
         self._guard()
         self._selector = PacketSelector(
             self.computer.driver,
@@ -189,14 +193,21 @@ class Agent:
         return clear_mtu(active.plan.policy, whole, udp=bool(self._options.nat_traversal))
 
     def _routes(self) -> tuple[network.Route, ...]:
-        active = self.computer.agent.active
-        return network.routes(active.filters if active else (), network.addresses())
+        return network.routes(self._filters(), network.addresses())
 
     def _guard(self) -> None:
-        active = self.computer.agent.active
-        fault = self._network.guard(guarded(active.filters if active else (), self.settings.listen))
+        fault = self._network.guard(guarded(self._filters(), self.settings.listen))
         if fault is not None:
             self._report(f"packets that come in clear are not checked: {fault}")
+
+    def _filters(self) -> tuple[DriverFilter, ...]:
+        """All that are in effect, with those of the default response rule."""
+        active = self.computer.agent.active
+        return tuple(active.plan.all_filters().values()) if active and active.plan else ()
+
+    def _version(self) -> int:
+        active = self.computer.agent.active
+        return active.plan.dynamic.version if active and active.plan else 0
 
     def _report(self, text: str) -> None:
         self._say(f"{self.computer.name}: {text}")
@@ -321,17 +332,24 @@ class Agent:
             active = self.computer.agent.active
             if active is self._shown:
                 return False
-            self._shown = active
-            try:
-                # In a thread: netlink waits for the kernel in a loop of its own.
-                await asyncio.to_thread(self._change)
-            except AgentError as error:
-                self._report(str(error))
+            self._shown, self._shown_version = active, self._version()
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._change)
             return True
 
+    def _follow_dynamic(self) -> None:
+        """Waits until the network has the filters of the default response rule: what it answers a packet that came
+        protected would leave in clear before."""
+        if self._shown is self.computer.agent.active and self._shown_version != self._version():
+            self._shown_version = self._version()
+            self._worker.submit(self._change).result()
+
     def _change(self) -> None:
-        self._network.change(self._mtu(), self._routes())
-        self._guard()
+        """In a thread of its own: netlink waits for the kernel in a loop of its own."""
+        try:
+            self._network.change(self._mtu(), self._routes())
+            self._guard()
+        except AgentError as error:
+            self._report(str(error))
 
     def _work(self, datagrams: list[bytes], gone: bool) -> None:
         """What the packet loop has left: IKE datagrams of port 4500 and questions of the driver."""
@@ -375,6 +393,7 @@ class Agent:
 
     def _settle(self) -> None:
         """Sends what the computer wants to send, gives new SAs their path MTU, and sets the computer's timer."""
+        self._follow_dynamic()
         for packet in self.computer.take_packets():
             self._send(packet)
         keys = self.computer.driver.counters()["key_additions"] + self.computer.driver.counters()["soft_associations"]

@@ -330,6 +330,30 @@ def test_the_registry_decides(lab: Lab) -> None:
         assert [event.event_id for event in state.event_log().events(source="PolicyAgent")] == [279, 284, 279]
 
 
+def test_a_client_responds(lab: Lab) -> None:
+    """A computer with nothing but the default response rule: its own packets go protected while the peer's SAs live."""
+    before = lab.traces(1)
+    respond = '[[rules]]\ndefault_response = true\nauthentication = [{ preshared_key = "the tests\' key" }]\n'
+    lab.start(1, f'name = "Respond"\nkey_exchange = {{ methods = ["3DES-SHA1-2"] }}\n{respond}')
+    assert lab.ping("transport", 1), "it asks for nothing itself"
+    lab.start(0, policy(0, "transport", "ESP[3DES,SHA1]"))
+    assert lab.ping("transport", 0)
+    lab.wait(lambda: OUTER[0] in run("ip", "-n", SPACES[1], "route", "show", "table", "all"))
+    assert lab.ping("transport", 1, "-s", "5000")
+    lab.wait(lambda: lab.counters(1)["confidential_bytes_sent"] > 10000)
+    lab.wait(lambda: lab.counters(0)["confidential_bytes_received"] > 10000)
+    assert lab.counters(1)["out_protected"] >= 4
+    with State.open(lab.folder / "state1") as state:
+        assert {item.name for item, _ in state.filters()} == {"<Dynamic>"}
+    assert lab.stop(0) == 0
+    lab.wait(lambda: lab.counters(1)["active_associations"] == 0)
+    assert lab.ping("transport", 1)
+    with State.open(lab.folder / "state1") as state:
+        assert not state.filters()
+    assert lab.stop(1) == 0
+    assert lab.traces(1) == before
+
+
 def test_clear_packets_of_a_peer_need_the_policy(lab: Lab) -> None:
     """The peer has no agent. What it sends is refused, or accepted in clear (fall back to it), or blocked."""
     before = lab.traces(0)
