@@ -86,6 +86,7 @@ class BuildWithHeaders(build_py):
 
 setup(
     cmdclass={"build_py": BuildWithHeaders},
+    options={"build_ext": {"parallel": os.cpu_count()}},
     libraries=[
         (
             "ipsec_core",
