@@ -34,7 +34,7 @@ class Stub:
 
 
 STUBS = (
-    Stub(_world, frozenset({"os", "IPv4Address", "ScenarioError", "TrafficError"}), 19),
+    Stub(_world, frozenset({"os", "IPv4Address", "ScenarioError", "TrafficError"}), 20),
     Stub(_io, frozenset({"IPv4Address"}), 3),
     Stub(_modexp, frozenset(), 1),
 )
