@@ -12,8 +12,9 @@ export PIP_NO_INPUT := 1
 
 # For one file or one option: make test PYTEST_ARGS="tests/policy -x"
 PYTEST_ARGS :=
-# A file's tests stay together: they share what their module made. One process, as for --pdb: PYTEST_ARGS="-n 0".
-PARALLEL := -n auto --dist loadfile
+# A file's tests stay together: they share what their module made. A process that dies ends the run, for its successor would
+# only meet the same test. One process, as for --pdb: PYTEST_ARGS="-n 0".
+PARALLEL := -n auto --dist loadfile --max-worker-restart 0
 FUZZ_SECONDS := 60
 
 C_SOURCES := $(shell find src_c -name '*.[ch]')
