@@ -269,7 +269,9 @@ class MainModes:
             return
         notification = wire.Notification(Protocol.ISAKMP, b"".join(main.cookies), notify)
         message = exchange.seal_notify(self._out.new_message_id(main), notification)
-        self._out.send(message, main.origin, "Notify")
+        # Another address has proved nothing, and the notify is longer than what may have come from there.
+        path = main.origin if main.origin.address == main.remote else main.path
+        self._out.send(message, path, "Notify")
 
     def _established(self, now: float, main: MainConversation) -> None:
         exchange, lifetime = main.exchange, main.exchange.offer.lifetime_seconds
