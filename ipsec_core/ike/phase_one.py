@@ -460,6 +460,8 @@ class MainModes:
                 self._quick_modes.forget(now, quick)
             else:
                 self._quick_modes.failed(now, quick, reason, by, again=True)
+        # What held back for the peer's first Quick Mode waited for a timer of this one.
+        self._advance(now, main.remote)
 
     def _remove(self, main: MainConversation) -> None:
         self._table.remove(main)

@@ -40,6 +40,11 @@ def test_no_notify_for_an_address_that_proved_nothing() -> None:
     Scene(bytes.fromhex("a100000d81ecad59b35da962"), initiator=True)
 
 
+def test_an_acquire_outlives_the_main_mode_that_it_waited_for() -> None:
+    """Found: the peer deleted its new Main Mode while we held back for it, and the acquire was never answered."""
+    Scene(bytes.fromhex("1800000000000005538a6501000000d0"), initiator=False)
+
+
 @ROLES
 def test_a_whole_conversation_is_one(initiator: bool) -> None:
     scene = Scene(WHOLE, initiator=initiator)
