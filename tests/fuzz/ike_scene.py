@@ -271,10 +271,10 @@ class Scene:
     def from_stranger(self) -> None:
         if datagram := self.some_datagram():
             data = self.damaged(datagram).data if self.tape.number(2) else datagram.data
-            # Behind a NAT the peer may turn up anywhere with a message that is new (RFC 3947 section 4).
-            moved = (
-                bool(self.options.nat_traversal) and data not in self.delivered and data.startswith(datagram.data[:-8])
-            )
+            # Behind a NAT the peer may turn up anywhere with a message that is new (RFC 3947 section 4); no HASH covers
+            # its header.
+            same = body(replaced(datagram, data)).startswith(body(datagram)[:-8])
+            moved = bool(self.options.nat_traversal) and data not in self.delivered and same
             self.deliver(replaced(datagram, data), STRANGER, genuine=moved)
 
     def noise(self) -> None:
@@ -405,6 +405,11 @@ STEPS: tuple[Callable[[Scene], None], ...] = (
 def message(datagram: Datagram) -> bytes:
     """Without the non-ESP marker of port 4500."""
     return datagram.data.removeprefix(MARKER) if datagram.destination[1] == 4500 else datagram.data
+
+
+def body(datagram: Datagram) -> bytes:
+    """The payloads of its message."""
+    return message(datagram)[28:]
 
 
 def replaced(datagram: Datagram, data: bytes) -> Datagram:
