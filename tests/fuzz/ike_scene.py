@@ -253,7 +253,8 @@ class Scene:
             # And a fragment is an envelope: what it holds a part of is proved or not, when it is whole.
             envelope = message(datagram)[16:17] == bytes([PayloadType.FRAGMENT])
             known = data in {one.data for one in self.history}
-            self.deliver(replaced(datagram, data), genuine=longer or envelope or known)
+            proved = self.wiretap.same_proof(message(datagram), message(replaced(datagram, data)))
+            self.deliver(replaced(datagram, data), genuine=longer or envelope or known or proved)
 
     def pass_on_changed(self) -> None:
         """As if the peer itself had written something else."""
@@ -274,6 +275,7 @@ class Scene:
             # Behind a NAT the peer may turn up anywhere with a message that is new (RFC 3947 section 4); no HASH covers
             # its header.
             same = body(replaced(datagram, data)).startswith(body(datagram)[:-8])
+            same |= self.wiretap.same_proof(message(datagram), message(replaced(datagram, data)))
             moved = bool(self.options.nat_traversal) and data not in self.delivered and same
             self.deliver(replaced(datagram, data), STRANGER, genuine=moved)
 

@@ -93,6 +93,9 @@ class Secrets:
     iv: bytes = b""
 
 
+PROOF = (PayloadType.IDENTIFICATION, PayloadType.HASH, PayloadType.SIGNATURE)
+
+
 @dataclass
 class Wiretap:
     """Follows the conversations of the engine under test, whose Main Modes all use `offer`.
@@ -141,6 +144,17 @@ class Wiretap:
             return None
         iv = self.iv(data[:16], message_id)
         return secrets, message_id, split(data[16], secrets.cipher.open(iv, data[28:]) if len(data) > 28 else b"")
+
+    def same_proof(self, data: bytes, other: bytes) -> bool:
+        """Whether two last messages of Main Mode have one identity and one proof: no HASH covers what stands beside
+        them, a notify for instance (RFC 2409 section 5)."""
+        proofs = []
+        for message in (data, other):
+            if len(message) < wire.HEADER_LENGTH or message[18] != ExchangeType.MAIN_MODE:
+                return False
+            clear = self._clear(message)
+            proofs.append([one for one in clear[2] if one[0] in PROOF] if clear else [])
+        return len(proofs[0]) > 1 and proofs[0] == proofs[1]
 
     def iv(self, cookies: bytes, message_id: int) -> bytes:
         secrets = self.secrets[cookies]
