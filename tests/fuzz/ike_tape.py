@@ -145,6 +145,11 @@ class Wiretap:
         iv = self.iv(data[:16], message_id)
         return secrets, message_id, split(data[16], secrets.cipher.open(iv, data[28:]) if len(data) > 28 else b"")
 
+    def same_chain(self, data: bytes, other: bytes) -> bool:
+        """Whether two encrypted messages say the same: what stands behind the last payload is padding."""
+        chains = [clear[2] if (clear := self._clear(message)) else None for message in (data, other)]
+        return chains[0] is not None and chains[0] == chains[1]
+
     def same_proof(self, data: bytes, other: bytes) -> bool:
         """Whether two last messages of Main Mode have one identity and one proof: no HASH covers what stands beside
         them, a notify for instance (RFC 2409 section 5)."""
