@@ -10,6 +10,7 @@ from ipsec_core.computer.service import PolicyService
 from ipsec_core.computer.state import State
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import l2tp
+from ipsec_core.policy.dynamic_rules import DynamicRules
 from ipsec_core.policy.model import AuthenticationKind, AuthenticationMethod
 
 
@@ -30,7 +31,8 @@ class RemoteAccess:
     def start_rras(self, now: float, authentication: Sequence[AuthenticationMethod] = ()) -> None:
         """RRAS starts, or starts again: L2TP of all clients is protected."""
         if not self._prohibited():
-            self.service.push(now, l2tp.SERVER, l2tp.server_rules(authentication or self._certificates()))
+            rules = l2tp.server_rules(authentication or self._certificates())
+            self.service.push(now, l2tp.SERVER, DynamicRules(rules, delete=True))
 
     def stop_rras(self, now: float) -> None:
         """RRAS stops; no error if it does not run."""
@@ -40,7 +42,7 @@ class RemoteAccess:
         """A connection to a server begins: L2TP with it is protected."""
         if not self._prohibited():
             rules = l2tp.client_rules(server, authentication or self._certificates())
-            self.service.push(now, _connection(server), rules)
+            self.service.push(now, _connection(server), DynamicRules(rules, delete=True))
 
     def hang_up(self, now: float, server: IPv4Address) -> None:
         """A connection ends; no error if there is none."""

@@ -18,7 +18,8 @@ from ipsec_core.computer.state import State
 from ipsec_core.errors import IpsecError
 from ipsec_core.policy.agent import Events, PolicyAgent, Reading, Source
 from ipsec_core.policy.compile import DriverFilter
-from ipsec_core.policy.model import Policy, Rule
+from ipsec_core.policy.dynamic_rules import DynamicRules
+from ipsec_core.policy.model import Policy
 
 _USED: dict[Source, str] = {
     "domain": "Group Policy settings are used",
@@ -76,7 +77,7 @@ class PolicyService:
 
     # Rules of programs
 
-    def push(self, now: float, name: str, rules: Sequence[Rule]) -> None:
+    def push(self, now: float, name: str, rules: DynamicRules) -> None:
         """See `PolicyAgent.push`."""
         self.agent.push(now, name, rules)
         self._changed(now)

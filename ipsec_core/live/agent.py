@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,14 @@ from ipsec_core.live.guard import guarded
 from ipsec_core.live.loop import Clock, PacketSelector
 from ipsec_core.live.mtu import clear_mtu
 from ipsec_core.live.paths import Paths
-from ipsec_core.policy.agent import Directory
+from ipsec_core.policy.agent import ActivePolicy, Directory
 from ipsec_core.policy.compile import DriverFilter
+from ipsec_core.policy.dynamic_rules import DynamicRules
 from ipsec_core.policy.model import Policy
 from ipsec_core.policy.toml import policy_from_table, read_toml
 
+# Seconds that what was written may wait to be seen by others.
+_COMMIT = 1.0
 # Datagrams of port 500 before packets get their turn.
 _DATAGRAMS = 32
 _AUDIT = AuditPolicy(frozenset({("logon_events", True), ("logon_events", False)}))
@@ -86,6 +90,11 @@ class Settings:
 def load_policy(path: Path) -> Policy:
     """The policy in a TOML file."""
     return policy_from_table(read_toml(path, "a policy file", PolicyError), str(path))
+
+
+def _dynamic_rules(active: ActivePolicy[Any] | None) -> int:
+    """How many are in effect beside the policy."""
+    return sum(len(pushed.rules) for pushed in active.pushed.values()) if active else 0
 
 
 class Agent:
@@ -228,8 +237,9 @@ class Agent:
         loop.add_reader(self._icmp, self._messages)
         await self._control.open()
         self._settle()
-        self._write()
+        self._write(self._snapshot)
         self._begin(self._keep_writing())
+        self._begin(self._keep_committing())
         policy = self._shown.policy if self._shown else None
         for line in policy.warnings() if policy else ("no IPsec policy is in effect",):
             self._report(f"policy {policy.name!r}, {line}" if policy else line)
@@ -247,7 +257,7 @@ class Agent:
         loop.remove_reader(self._icmp)
         self.computer.stop(self._clock())
         self._settle()
-        self._write()
+        self._write(self._snapshot)
         if self._failure is not None:
             raise self._failure
         self._report("stopped")
@@ -269,7 +279,13 @@ class Agent:
         do = order.get("do")
         if do == "status":
             return self._status()
-        works = {"start": self._start, "stop": self._stop, "restart": self._restart, "update": self._update}
+        works: dict[str, Callable[[float], None]] = {
+            "start": self._start,
+            "stop": self._stop,
+            "restart": self._restart,
+            "update": self._update,
+            "push": partial(self._push, order.get("rules")),
+        }
         work = works.get(do) if isinstance(do, str) else None
         if work is None:
             return {"error": f"{do!r} is not an order; accepted: status, {', '.join(works)}"}
@@ -281,7 +297,7 @@ class Agent:
             self._settle()
         await self._follow()
         self._report(self._in_effect())
-        self._write()
+        self._write(self._snapshot)
         return {"text": self._in_effect()}
 
     def _start(self, now: float) -> None:
@@ -298,6 +314,10 @@ class Agent:
     def _update(self, now: float) -> None:
         self.computer.update_policy(now, self._given())
 
+    def _push(self, rules: object, now: float) -> None:
+        dynamic = DynamicRules.from_table(rules if isinstance(rules, dict) else {})
+        self.computer.service.push(now, "ipsecpol", dynamic)
+
     def _status(self) -> Answer:
         active = self.computer.agent.active
         return {
@@ -305,6 +325,7 @@ class Agent:
             "running": active is not None,
             "policy": active.policy.name if active and active.policy else None,
             "source": active.source if active and active.policy else None,
+            "dynamic_rules": _dynamic_rules(active),
             "since": active.since if active else None,
             "domain": self.settings.domain or None,
             "next_poll": self.computer.service.next_poll,
@@ -315,7 +336,11 @@ class Agent:
         active = self.computer.agent.active
         if active is None:
             return "the Policy Agent is stopped, no IPsec policy is in effect"
-        return f"policy {active.policy.name!r} is in effect" if active.policy else "no IPsec policy is in effect"
+        count = _dynamic_rules(active)
+        dynamic = f"{count} dynamic rule{'s' * (count > 1)}"
+        if active.policy is None:
+            return f"no IPsec policy is in effect{f', but {dynamic}' * bool(count)}"
+        return f"policy {active.policy.name!r} is in effect{f', and {dynamic}' * bool(count)}"
 
     def _domain_settled(self) -> None:
         """The domain has answered, or has not."""
@@ -426,12 +451,21 @@ class Agent:
         while True:
             await asyncio.sleep(self.settings.interval)
             self._paths.forget(self._clock())
-            self._write()
+            self._write(self._snapshot)
 
-    def _write(self) -> None:
+    async def _keep_committing(self) -> None:
+        """Other programs that write the registry wait as long as something is not committed."""
+        while True:
+            await asyncio.sleep(_COMMIT)
+            self._write(self.computer.state.commit)
+
+    def _snapshot(self) -> None:
+        self.computer.snapshot(self._clock())
+        if self._write_keys:
+            self._write_keys(self.settings.state, self.computer)
+
+    def _write(self, work: Callable[[], None]) -> None:
         try:
-            self.computer.snapshot(self._clock())
-            if self._write_keys:
-                self._write_keys(self.settings.state, self.computer)
+            work()
         except (OSError, sqlite3.Error, IpsecError) as error:
             self._report(f"{self.settings.state}: the state cannot be written: {error}")

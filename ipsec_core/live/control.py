@@ -1,6 +1,7 @@
 """Orders for a running agent: a Unix socket in its state directory, one JSON object a line each way.
 
-    {"do": "stop"}            {"text": "..."} or {"error": "..."}, and for "status" what the agent says of itself
+    {"do": "stop"}                  {"text": "..."} or {"error": "..."}, and for "status" what the agent says of itself
+    {"do": "push", "rules": {}}     the table is that of `policy.dynamic_rules`
 
 The socket is for its owner alone (mode 0600). One that a dead agent has left is replaced: who has the state directory
 (`live.directory`) is the only one.
@@ -20,7 +21,7 @@ from typing import Any
 from ipsec_core.errors import AgentError
 
 FILE = "control"
-_LINE = 4096
+_LINE = 1 << 20  # more than the rules of ten thousand filters
 _PATIENCE = 10.0
 
 Answer = Mapping[str, object]
@@ -83,14 +84,17 @@ class Control:
         return await self._obey(order)
 
 
-def ask(directory: Path, do: str, patience: float = 60.0) -> dict[str, Any]:
+def ask(directory: Path, do: str, patience: float = 60.0, **more: object) -> dict[str, Any]:
     """Has the agent of a state directory do something; its answer. AgentError when it refuses, or there is none."""
+    order = json.dumps({"do": do, **more}).encode() + b"\n"
+    if len(order) > _LINE:
+        raise AgentError(f"{directory}: an order of {len(order)} bytes; accepted: up to {_LINE}")
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
             agent.settimeout(patience)
             with _short(directory) as name:
                 agent.connect(name)
-            agent.sendall(json.dumps({"do": do}).encode() + b"\n")
+            agent.sendall(order)
             with agent.makefile("rb") as stream:
                 line = stream.readline()
             answer = json.loads(line)

@@ -18,7 +18,8 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from ipsec_core.errors import IpsecError, PolicyError
 from ipsec_core.policy.compile import DriverFilter, compile_policy
-from ipsec_core.policy.model import DEFAULT_POLLING_SECONDS, Policy, Rule
+from ipsec_core.policy.dynamic_rules import DynamicRules
+from ipsec_core.policy.model import DEFAULT_POLLING_SECONDS, Policy
 from ipsec_core.policy.objects import StoredObject
 from ipsec_core.policy.storage import read_policy
 
@@ -102,7 +103,7 @@ class ActivePolicy(Generic[Plan]):
     source: Source
     since: float
     plan: Plan | None
-    pushed: Mapping[str, tuple[Rule, ...]]
+    pushed: Mapping[str, DynamicRules]
 
 
 class PolicyAgent(Generic[Plan]):
@@ -126,7 +127,7 @@ class PolicyAgent(Generic[Plan]):
         self._copy: Policy | None = None  # what the cache holds, or should
         self._addresses: tuple[IPv4Address, ...] = ()
         self._above: tuple[Source, Policy] | None = None  # what goes before a local policy
-        self._pushed: dict[str, tuple[Rule, ...]] = {}
+        self._pushed: dict[str, DynamicRules] = {}
         self._known: Reading | None = None
         self._not_kept: Reading | None = None  # what the cache should hold and could not
         self._next_poll: float | None = None
@@ -182,28 +183,28 @@ class PolicyAgent(Generic[Plan]):
 
     # Rules of programs
 
-    def push(self, now: float, name: str, rules: Sequence[Rule]) -> None:
+    def push(self, now: float, name: str, rules: DynamicRules) -> None:
         """Rules beside those of the policy, whatever that is, until `withdraw` or the end of the service.
 
-        They are in no store, and the event log does not hear of them (KB 248750). What had the name before goes.
+        They are in no store, and the event log does not hear of them (KB 248750). `name` is that of who pushes them.
         PolicyError when the service does not run; IpsecError, and all as before, when they cannot be used.
         """
-        self._push(now, self._pushed | {name: tuple(rules)})
-
-    def withdraw(self, now: float, name: str) -> None:
-        """The rules that were pushed under a name go; a name that is not known is no error."""
-        if name in self._pushed:
-            self._push(now, {other: rules for other, rules in self._pushed.items() if other != name})
-
-    def _push(self, now: float, pushed: dict[str, tuple[Rule, ...]]) -> None:
         if self.active is None:
             raise PolicyError("the Policy Agent is not running")
-        before, self._pushed = self._pushed, pushed
+        before, after = self._pushed, replace(rules.after(self._pushed.get(name)), delete=False)
+        self._pushed = before | {name: after}
+        if after == DynamicRules():
+            del self._pushed[name]
         try:
             self._take_effect(now, self._above, self._addresses)
         except IpsecError:
             self._pushed = before
             raise
+
+    def withdraw(self, now: float, name: str) -> None:
+        """The rules that were pushed under a name go; a name that is not known is no error."""
+        if name in self._pushed:
+            self.push(now, name, DynamicRules(delete=True))
 
     # The domain
 
@@ -311,7 +312,7 @@ class PolicyAgent(Generic[Plan]):
         now: float,
         above: tuple[Source, Policy] | None,
         addresses: tuple[IPv4Address, ...],
-        pushed: Mapping[str, tuple[Rule, ...]],
+        pushed: Mapping[str, DynamicRules],
         before: ActivePolicy[Plan] | None,
     ) -> ActivePolicy[Plan]:
         """What is to be in effect; with policy, filters and pushed rules of `before` the plan is the same object."""
@@ -327,12 +328,11 @@ class PolicyAgent(Generic[Plan]):
         return replace(made, plan=before.plan if before and same else self._prepare(whole, made.filters))
 
 
-def _with(policy: Policy | None, pushed: Mapping[str, tuple[Rule, ...]]) -> Policy | None:
+def _with(policy: Policy | None, pushed: Mapping[str, DynamicRules]) -> Policy | None:
     """A policy and the rules beside it as one: their filters are in one order."""
-    if not pushed:
-        return policy
-    rules = tuple(rule for each in pushed.values() for rule in each)
-    return replace(policy, rules=policy.rules + rules) if policy else Policy(", ".join(pushed), rules=rules)
+    for rules in pushed.values():
+        policy = rules.added_to(policy or Policy(", ".join(pushed)))
+    return policy
 
 
 def _same(one: ActivePolicy[Plan], other: ActivePolicy[Plan]) -> bool:

@@ -1,14 +1,15 @@
 """Command lines of ipsecpol.exe (Windows 2000 Resource Kit) and, where it says the same, of Windows XP's ipseccmd.
 
 static    -w REG|DS[:DOMAIN] -p POLICY[:MINUTES] -r RULE ... [-x] [-y] [-o]     edits a catalogue
-dynamic   without -w: `DynamicRules`, for the Policy Agent that runs
+dynamic   without -w: `DynamicRules`, for a Policy Agent that runs
 """
 
 from __future__ import annotations
 
 import ntpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address
@@ -19,6 +20,7 @@ from ipsec_core.errors import PolicyError
 from ipsec_core.policy import words
 from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.cmd_lines import batch_lines, expand, split_arguments
+from ipsec_core.policy.dynamic_rules import DynamicRules
 from ipsec_core.policy.ipsecpol_words import (
     AUTHENTICATION_FORMS,
     FILTER_FORMS,
@@ -68,7 +70,8 @@ class Store(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """One command line, read. `store` None is dynamic mode; `computer` is "" for this one, `domain` for the default."""
+    """One command line, read. `store` None is dynamic mode; `computer` is "" for this one, `domain` for the default.
+    `place` is where it stands, for errors."""
 
     given: frozenset[str]
     computer: str = ""
@@ -83,6 +86,7 @@ class CommandLine:
     tunnel_endpoint: IPv4Address | None = None
     key_exchange_methods: tuple[KeyExchangeMethod, ...] = ()
     main_mode: tuple[tuple[str, int], ...] = ()
+    place: str = ""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -101,25 +105,6 @@ class CommandLine:
         return ConnectionType.REMOTE_ACCESS if "-dialup" in self.given else None
 
 
-@dataclass(frozen=True, slots=True)
-class DynamicRules:
-    """What dynamic mode asks of a running Policy Agent: rules beside those of its policy, until it stops.
-
-    `key_exchange` None is that of the policy. `delete`: the dynamic rules that there are go first.
-    """
-
-    rules: tuple[Rule, ...] = ()
-    key_exchange: KeyExchangeSettings | None = None
-    delete: bool = False
-
-    def added_to(self, policy: Policy | None) -> Policy:
-        """The policy with these rules too; a default response rule takes the place of the policy's."""
-        base = policy or Policy("ipsecpol")
-        default = any(rule.filter_list is None for rule in self.rules)
-        kept = (rule for rule in base.rules if not (default and rule.filter_list is None))
-        return replace(base, rules=(*kept, *self.rules), key_exchange=self.key_exchange or base.key_exchange)
-
-
 def run(
     arguments: Sequence[str] | str,
     catalogue: Catalogue,
@@ -134,33 +119,58 @@ def run(
     `arguments` may begin with the program; as one text they are parted as Windows does it. No preshared key is in an
     error.
     """
-    try:
-        return _carry_out(parse(arguments, resolve=resolve), catalogue, store)
-    except PolicyError as error:
-        raise PolicyError(f"{where}: {error}") from None
+    found = carry_out([parse(arguments, where, resolve=resolve)], catalogue, store)
+    return found[0] if found else None
 
 
 def run_file(
     script: str, catalogue: Catalogue, where: str, *, store: Store = Store.REGISTRY, resolve: Resolve | None = None
 ) -> list[DynamicRules]:
     """Carries out all lines of a .cmd or .bat file as `run` does, or with a PolicyError "WHERE:LINE: ..." none."""
+    return carry_out(read_file(script, where, resolve=resolve), catalogue, store)
+
+
+def carry_out(lines: Sequence[CommandLine], catalogue: Catalogue, store: Store = Store.REGISTRY) -> list[DynamicRules]:
+    """Carries out all lines on the catalogue of `store` or, with a PolicyError, none. Of those of dynamic mode the
+    rules come back, in their order."""
     dynamic: list[DynamicRules] = []
-    number = 1
     with catalogue.all_or_nothing():
-        for number, line in batch_lines(script):
-            try:
-                arguments = split_arguments(expand(line))
-                if not arguments or not _is_program(arguments[0]):
-                    raise PolicyError(f"not such a command; accepted: {', '.join(_PROGRAMS)}, rem, ::, echo, exit")
-                found = _carry_out(parse(arguments, resolve=resolve), catalogue, store)
-            except PolicyError as error:
-                raise PolicyError(f"{where}:{number}: {error}") from None
+        for line in lines:
+            with _placed(line.place):
+                found = _carry_out(line, catalogue, store)
             dynamic += [found] if found else []
     return dynamic
 
 
-def parse(arguments: Sequence[str] | str, *, resolve: Resolve | None = None) -> CommandLine:
+def read_file(script: str, where: str, *, resolve: Resolve | None = None) -> list[CommandLine]:
+    """The lines of a .cmd or .bat file; PolicyError "WHERE:LINE: ..."."""
+    return [_read(line, f"{where}:{number}", resolve) for number, line in batch_lines(script)]
+
+
+def _read(line: str, place: str, resolve: Resolve | None) -> CommandLine:
+    with _placed(place):
+        arguments = split_arguments(expand(line))
+        if not arguments or not _is_program(arguments[0]):
+            raise PolicyError(f"not such a command; accepted: {', '.join(_PROGRAMS)}, rem, ::, echo, exit")
+    return parse(arguments, place, resolve=resolve)
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """An error says where it is."""
+    try:
+        yield
+    except PolicyError as error:
+        raise PolicyError(f"{place}: {error}" if place else str(error)) from None
+
+
+def parse(arguments: Sequence[str] | str, place: str = "", *, resolve: Resolve | None = None) -> CommandLine:
     """A command line by itself, for a caller that finds the catalogue by its `store`, `domain` and `computer`."""
+    with _placed(place):
+        return replace(_parse(arguments, resolve), place=place)
+
+
+def _parse(arguments: Sequence[str] | str, resolve: Resolve | None) -> CommandLine:
     given = split_arguments(arguments) if isinstance(arguments, str) else list(arguments)
     if given and _is_program(given[0]):
         del given[0]
@@ -292,8 +302,7 @@ def _carry_out(line: CommandLine, catalogue: Catalogue, store: Store) -> Dynamic
     if line.store is not store:
         asked = f"-w {line.store.value}{':' * bool(line.domain)}{line.domain}"
         raise PolicyError(f"{asked}: these are the policies of another store; accepted: -w {store.value}")
-    with catalogue.all_or_nothing():
-        apply(line, catalogue)
+    apply(line, catalogue)
     return None
 
 

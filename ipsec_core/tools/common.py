@@ -40,3 +40,8 @@ def json_option(function: _Function) -> _Function:
 def directory_argument(function: _Function) -> _Function:
     """DIR as a Path; whether it is a state directory is for `State.open` to say."""
     return click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))(function)
+
+
+def counted(number: int, what: str) -> str:
+    """ "no filter", "1 filter", "2 filters"."""
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ipsec_core.live.control import ask
-from ipsec_core.tools.common import json_option, print_json
+from ipsec_core.tools.common import counted, json_option, print_json
 
 SERVICE = "IPSEC Policy Agent"
 _NAMES = ("policyagent", SERVICE.casefold())
@@ -90,6 +90,8 @@ def _print_status(status: dict[str, Any], as_json: bool) -> None:
         lines.append(("Policy", status["policy"] or "none"))
     if status["source"]:
         lines.append(("Source", _SOURCES[status["source"]]))
+    if status["dynamic_rules"]:
+        lines.append(("Beside it", counted(status["dynamic_rules"], "dynamic rule")))
     if status["since"] is not None:
         lines.append(("Since", _time(status["since"])))
     if status["domain"]:

@@ -27,7 +27,7 @@ from ipsec_core.errors import RegistryError
 from ipsec_core.tools.common import json_option, print_json
 
 PATIENCE = 15.0
-"""Seconds to wait for other writers: an agent writes its state every 5 s, and holds it meanwhile."""
+"""Seconds to wait for other writers: people, and an agent, which lets others in every second."""
 
 SEPARATOR = r"\0"
 """Between the texts of a REG_MULTI_SZ on the command line, as reg.exe has it: a backslash and a zero."""

@@ -20,7 +20,7 @@ from ipsec_core.policy.netsh_writer import write
 from ipsec_core.policy.objects import Changes, by_name, guid_text
 from ipsec_core.policy.storage import read_catalogue, save
 from ipsec_core.tools import secpol_show
-from ipsec_core.tools.common import console, json_option, print_json
+from ipsec_core.tools.common import console, counted, json_option, print_json
 from ipsec_core.tools.secpol_edit import create, delete, edit
 from ipsec_core.tools.secpol_files import (
     OBJECT_SUFFIXES,
@@ -283,7 +283,7 @@ def check_(place: Place, mend: bool, as_json: bool) -> int:
             click.echo(f"repaired: {problem}")
         for problem in remaining:
             click.echo(f"{problem}{' (--repair mends it)' if problem.repairable else ''}")
-        click.echo(f"{len(objects)} objects, {secpol_show.counted(len(remaining), 'problem')}")
+        click.echo(f"{len(objects)} objects, {counted(len(remaining), 'problem')}")
     return 1 if remaining else 0
 
 
@@ -336,7 +336,7 @@ def import_(place: Place, file: Path, replacing: bool) -> None:
             problems = check(store.objects(), store.assigned())
         if problems:
             click.echo(
-                f"warning: {secpol_show.counted(len(problems), 'problem')} in the store; secpol check lists them",
+                f"warning: {counted(len(problems), 'problem')} in the store; secpol check lists them",
                 err=True,
             )
         tell(place)
@@ -389,23 +389,30 @@ def _tell_notes(notes: Sequence[str]) -> None:
 def ipsecpol_(place: Place, file: str | None, arguments: tuple[str, ...]) -> None:
     """Carry out command lines of ipsecpol.exe.
 
-    That of the arguments, or all those of FILE or nothing. A preshared key in the
-    arguments stands in the list of processes; one in FILE does not.
+    That of the arguments, or all those of FILE or nothing. Without -w they are for
+    the agent that runs in the state directory: rules that it forgets when it stops.
+    A preshared key in the arguments stands in the list of processes; one in FILE
+    does not.
     """
     if (file is None) == (not arguments):
         raise click.UsageError("either the arguments of ipsecpol.exe or --file FILE is needed")
     store = ipsecpol.Store.DIRECTORY if place.is_domain else ipsecpol.Store.REGISTRY
     if file is None:
-        script, where = "", "ipsecpol"
+        where = "ipsecpol"
+        lines = [ipsecpol.parse(arguments, where, resolve=resolve)]
     else:
         script, where = _script(file, "a file of ipsecpol command lines")
-    with editing(place) as catalogue:
-        if file is None:
-            found = [ipsecpol.run(arguments, catalogue, where, store=store, resolve=resolve)]
-        else:
-            found = list(ipsecpol.run_file(script, catalogue, where, store=store, resolve=resolve))
-        if any(found):
-            raise PolicyError(f"{where}: dynamic rules are not kept in a store; accepted: -w {store.value} -p -r")
+        lines = ipsecpol.read_file(script, where, resolve=resolve)
+    dynamic = [line for line in lines if line.store is None]
+    if not dynamic:
+        with editing(place) as catalogue:
+            ipsecpol.carry_out(lines, catalogue, store)
+    elif len(dynamic) < len(lines):
+        raise PolicyError(
+            f"{dynamic[0].place}: without -w, and other lines have it; accepted: -w in all lines, or in none"
+        )
+    else:
+        place.push(where, ipsecpol.carry_out(lines, Catalogue()))
     click.echo(f"{where} is carried out.")
 
 

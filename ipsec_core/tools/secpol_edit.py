@@ -27,8 +27,8 @@ from ipsec_core.policy.model import (
 )
 from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName, StoredObject, by_name, guid_text
 from ipsec_core.policy.selectors import Filter, FilterList
+from ipsec_core.tools.common import counted
 from ipsec_core.tools.secpol_files import drop_unnamed
-from ipsec_core.tools.secpol_show import counted
 from ipsec_core.tools.secpol_store import Place, editing, now, tell
 from ipsec_core.tools.secpol_words import (
     ACTIONS,

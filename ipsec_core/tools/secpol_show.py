@@ -26,6 +26,7 @@ from ipsec_core.policy.model import (
 from ipsec_core.policy.objects import guid_text
 from ipsec_core.policy.selectors import Filter, FilterList, protocol_text
 from ipsec_core.policy.toml import filter_action_to_table, filter_list_to_table, policy_to_table
+from ipsec_core.tools.common import counted
 
 _CONNECTIONS = {
     ConnectionType.ALL: "all network connections",
@@ -42,11 +43,6 @@ _NO_NAME = "(no name)"
 def _text(value: object, style: str = "") -> Text:
     """Text of a store: what would control a terminal is a space."""
     return Text("".join(one if one.isprintable() else " " for one in str(value)), style)
-
-
-def counted(number: int, what: str) -> str:
-    """ "no filter", "1 filter", "2 filters"."""
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def by_name(item: Policy | FilterList | FilterAction) -> tuple[str, str]:

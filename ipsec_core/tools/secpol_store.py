@@ -6,9 +6,10 @@ import socket
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from shlex import quote
 from typing import ClassVar
@@ -16,15 +17,18 @@ from typing import ClassVar
 import click
 
 from ipsec_core.computer.state import STATE_FILE, State
+from ipsec_core.errors import PolicyError
 from ipsec_core.live.control import FILE as CONTROL_FILE
+from ipsec_core.live.control import ask
 from ipsec_core.policy.builtin import builtin_objects
 from ipsec_core.policy.catalogue import Catalogue
+from ipsec_core.policy.dynamic_rules import DynamicRules
 from ipsec_core.policy.objects import Changes, PolicyStore, StoredObject, by_name
 from ipsec_core.policy.registry_store import RegistryStore, populate
 from ipsec_core.policy.storage import read_catalogue, save
 
 PATIENCE = 15.0
-"""Seconds to wait for other writers: an agent writes its state every 5 s, and holds it meanwhile."""
+"""Seconds to wait for other writers: people, and an agent, which lets others in every second."""
 
 
 class MemoryStore:
@@ -62,6 +66,10 @@ class Place(ABC):
     @abstractmethod
     def after_change(self) -> str | None:
         """What people should know about when a change counts."""
+
+    def push(self, where: str, dynamic: Sequence[DynamicRules]) -> None:
+        """Rules for a computer that runs, without a store."""
+        raise PolicyError(f"{where}: without -w, rules are for an agent that runs; accepted: --state DIR, or -w -p -r")
 
 
 class Nowhere(Place):
@@ -112,6 +120,10 @@ class StatePlace(Place):
         if not (self.directory / CONTROL_FILE).exists():
             return None
         return f"a running agent takes the change on: ipsec-core net update --state {quote(str(self.directory))}"
+
+    def push(self, where: str, dynamic: Sequence[DynamicRules]) -> None:
+        whole = reduce(lambda former, rules: rules.after(former), dynamic)
+        ask(self.directory, "push", rules=whole.to_table())
 
 
 @contextmanager

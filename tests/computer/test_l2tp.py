@@ -14,6 +14,7 @@ from lan_kit import Lan, datagram, segment
 from ipsec_core.computer.certificates import MachineCertificate, MachineStore
 from ipsec_core.driver import Status
 from ipsec_core.errors import PolicyError
+from ipsec_core.policy.dynamic_rules import DynamicRules
 from ipsec_core.policy.model import AuthenticationKind, AuthenticationMethod, Policy
 from ipsec_core.policy.toml import policy_from_table
 from ipsec_core.tools.netdiag import Diagnosis
@@ -245,9 +246,9 @@ def test_by_certificate_under_any_root_that_there_is(store: MachineStore) -> Non
 def test_a_name_stands_for_its_last_rules() -> None:
     lan = Lan({SERVER: None})
     service = lan[SERVER].service
-    service.push(0.0, "one", assigned(block(7)).rules)
-    service.push(0.0, "two", assigned(block(8)).rules)
-    service.push(0.0, "one", assigned(block(9)).rules)
+    service.push(0.0, "one", DynamicRules(assigned(block(7)).rules, delete=True))
+    service.push(0.0, "two", DynamicRules(assigned(block(8)).rules, delete=True))
+    service.push(0.0, "one", DynamicRules(assigned(block(9)).rules, delete=True))
     outbound = [text.rpartition(":")[2] for text in flags(lan, SERVER) if "Outbound" in text]
     assert outbound == ["9", "8"]
     service.withdraw(0.0, "one")
@@ -260,14 +261,14 @@ def test_what_cannot_be_used_changes_nothing() -> None:
     response = {"default_response": True, "authentication": [{"preshared_key": "k"}]}
     lan = Lan({SERVER: assigned(response)})
     service = lan[SERVER].service
-    service.push(0.0, "one", assigned(block(7)).rules)
+    service.push(0.0, "one", DynamicRules(assigned(block(7)).rules, delete=True))
     before = flags(lan, SERVER)
     with pytest.raises(PolicyError, match=r"^a policy has one default response rule at most$"):
-        service.push(0.0, "one", assigned(response).rules)
+        service.push(0.0, "one", DynamicRules(assigned(response).rules * 2))
     assert flags(lan, SERVER) == before
     lan[SERVER].update_policy(0.0, None)
     assert flags(lan, SERVER) == before
-    service.push(0.0, "two", assigned(response).rules)
+    service.push(0.0, "two", DynamicRules(assigned(response).rules, delete=True))
     view = lan[SERVER]._view
     assert view is not None
     assert view.main_mode(SERVER, CLIENT) is not None, "the default response rule may be one of those"

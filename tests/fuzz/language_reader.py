@@ -6,6 +6,7 @@ and what was carried out is a store that, written as a script of netsh, makes th
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -14,6 +15,8 @@ from itertools import count
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import ipsecpol, netsh
 from ipsec_core.policy.catalogue import Catalogue
+from ipsec_core.policy.dynamic_rules import DynamicRules
+from ipsec_core.policy.model import Policy
 from ipsec_core.policy.netsh_writer import write, write_all
 
 _NAMESPACE = uuid.UUID("3b0e3f2e-6f5a-4d1c-9f57-0b6f9c1d2e3f")
@@ -107,8 +110,10 @@ def read_ipsecpol(data: bytes) -> bool:
             )
     for rules in dynamic:
         if rules is not None:
-            policy = rules.added_to(catalogue.assigned)
-            if policy.rules[len(policy.rules) - len(rules.rules) :] != rules.rules:
+            policy = rules.added_to(catalogue.assigned or Policy("none"))
+            table = json.loads(json.dumps(rules.to_table()))
+            added = policy.rules[len(policy.rules) - len(rules.rules) :]
+            if DynamicRules.from_table(table) != rules or added != rules.rules:
                 raise Broken("dynamic rules got lost")
     if _state(catalogue) != before:
         _check_scripts(catalogue)

@@ -330,6 +330,44 @@ def test_the_registry_decides(lab: Lab) -> None:
         assert [event.event_id for event in state.event_log().events(source="PolicyAgent")] == [279, 284, 279]
 
 
+def test_dynamic_rules(lab: Lab) -> None:
+    """ipsecpol without -w: rules of the running agents, until they are deleted or the service stops."""
+
+    def ipsecpol(side: int, *words: str) -> str:
+        return run(*AGENT[:-1], "secpol", "--state", str(lab.folder / f"state{side}"), "ipsecpol", *words)
+
+    for side in (0, 1):
+        lab.start(side, "")
+        script = lab.folder / "secure.cmd"
+        script.write_text(f'ipsecpol -u\nipsecpol -f 0+{OUTER[1 - side]} -n ESP[DES,MD5] -a P:"a key" -1s DES-MD5-1\n')
+        assert ipsecpol(side, "--file", str(script)) == f"{script} is carried out.\n"
+    assert lab.ping("transport")
+    lab.wait(lambda: lab.counters(0)["active_associations"] == 2)
+    with State.open(lab.folder / "state0") as read:
+        assert {item.security for item in read.associations()} == {"ESP[DES,MD5]"}
+    ipsecpol(0, "-f", f"[0+{OUTER[1]}::ICMP]")
+    assert "Beside it   2 dynamic rules" in lab.net(0, "status")
+    assert not lab.ping("transport"), "the more specific filter blocks"
+    ipsecpol(0, "-u", "-f", f"(0+{OUTER[1]}::ICMP)")
+    ipsecpol(1, "-u")
+    assert lab.ping("transport")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        ipsecpol(0, "-f", "0+*", "-n", "ESP[3DES,SHA]", "-1s", "3DES-SHA-2048")
+    assert refused.value.returncode == 2
+    assert json.loads(lab.net(0, "status", "--json"))["dynamic_rules"] == 1
+    lab.net(0, "restart", "policyagent")
+    assert json.loads(lab.net(0, "status", "--json"))["dynamic_rules"] == 0
+
+
+def test_others_write_while_an_agent_runs(lab: Lab) -> None:
+    """It writes its directory every ten minutes, and yet nobody waits for that."""
+    lab.start(0, policy(0, "transport", "ESP[3DES,SHA1]"), "--interval", "600")
+    assert not lab.ping("transport"), "what is said of the failure is not committed yet"
+    state = str(lab.folder / "state0")
+    run(*AGENT[:-1], "reg", "add", r"HKLM\SOFTWARE\Test", "/v", "x", "/d", "why", "--state", state)
+    assert "why" in run(*AGENT[:-1], "reg", "query", r"HKLM\SOFTWARE\Test", "--state", state)
+
+
 def test_a_client_responds(lab: Lab) -> None:
     """A computer with nothing but the default response rule: its own packets go protected while the peer's SAs live."""
     before = lab.traces(1)

@@ -119,12 +119,14 @@ def test_too_long_a_line_ends_the_connection(tmp_path: Path) -> None:
 
     def client() -> object:
         try:
-            answers: object = raw(tmp_path, b" " * 100_000, b"\n")
+            answers: object = raw(tmp_path, b" " * 2_000_000, b"\n")
         except OSError:  # it may be closed while we still send
             answers = []
         return answers, ask(tmp_path, "status")
 
     assert agent.serve(client) == ([], {"text": "did status"})
+    with pytest.raises(AgentError, match=r"an order of 2000\d\d\d bytes; accepted: up to 1048576$"):
+        ask(tmp_path, "push", rules=" " * 2_000_000)
 
 
 def test_an_agent_that_goes_away_in_between(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.cmd_lines import batch_lines, expand, split_arguments
-from ipsec_core.policy.ipsecpol import DynamicRules, Store, parse, run, run_file
+from ipsec_core.policy.dynamic_rules import DynamicRules
+from ipsec_core.policy.ipsecpol import Store, parse, run, run_file
 from ipsec_core.policy.methods import DiffieHellmanGroup, KeyExchangeMethod, SecurityMethod
 from ipsec_core.policy.model import (
     AuthenticationKind,
@@ -281,7 +282,7 @@ def test_dynamic_rules_stand_beside_a_policy() -> None:
     more = dynamic("-f 0+* -u")
     assert more.delete
     assert more.added_to(base) == Policy("P", rules=(*base.rules, *more.rules))
-    assert more.added_to(None).rules == more.rules
+    assert more.added_to(Policy("none")).rules == more.rules
     default = dynamic("-f DEFAULT -n AH[MD5] -1p")
     changed = default.added_to(base)
     assert changed.rules == (base.rules[1], *default.rules)

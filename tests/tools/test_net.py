@@ -22,6 +22,7 @@ class Agent:
     def __init__(self) -> None:
         self.running = True
         self.orders: list[str] = []
+        self.dynamic_rules = 0
         self.domain: dict[str, object] = {"domain": None, "next_poll": None, "domain_failure": None}
 
     async def obey(self, order: dict[str, Any]) -> dict[str, object]:
@@ -30,7 +31,8 @@ class Agent:
         if do == "status":
             policy = {"policy": "Lab", "source": "domain" if self.domain["domain"] else "local", "since": 1e9}
             off = {"policy": None, "source": None, "since": None}
-            return {"name": "ALICE", "running": self.running, **(policy if self.running else off), **self.domain}
+            who = {"name": "ALICE", "running": self.running, "dynamic_rules": self.dynamic_rules}
+            return {**who, **(policy if self.running else off), **self.domain}
         if do in ("start", "stop") and self.running is (do == "start"):
             return {"error": f"the Policy Agent is {'running already' if self.running else 'not running'}"}
         self.running = do != "stop"
@@ -97,6 +99,9 @@ def test_status(call: Any, agent: Agent) -> None:
         ]
         assert lines[4].startswith("Since       2001-09-09 ")
         assert len(lines) == 5
+    agent.dynamic_rules = 1
+    assert call("net", "status").stdout.splitlines()[4] == "Beside it   1 dynamic rule"
+    agent.dynamic_rules = 0
     agent.domain = {"domain": "ldap://dc", "next_poll": 1e9, "domain_failure": "no answer within 30 s"}
     lines = call("net", "status").stdout.splitlines()
     assert lines[3] == "Source      Group Policy from Active Directory"

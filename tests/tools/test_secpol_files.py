@@ -395,10 +395,17 @@ def test_an_ipsecpol_command_line(home: Path, tmp_path: Path) -> None:
 def test_wrong_ipsecpol_command_lines(home: Path, tmp_path: Path) -> None:
     before = objects_of(home)
     assert "-bogus" in refused("--state", home, "ipsecpol", "-w", "REG", "-p", "x", "-bogus")
-    assert "ipsecpol: dynamic rules are not kept in a store; accepted: -w REG -p -r" in refused(
+    assert "no agent runs there; accepted: the state directory of a running agent" in refused(
         "--state", home, "ipsecpol", "-f", "0+*"
     )
+    assert "ipsecpol: without -w, rules are for an agent that runs; accepted: --state DIR, or -w -p -r" in refused(
+        "--ldap", "ldap://192.0.2.1", "ipsecpol", "-f", "0+*"
+    )
     file = tmp_path / "x.cmd"
+    file.write_text("ipsecpol -w REG -p x -r y -f 0+* -n BLOCK\nipsecpol -u\n")
+    assert f"{file}:2: without -w, and other lines have it; accepted: -w in all lines, or in none" in refused(
+        "--state", home, "ipsecpol", "--file", file
+    )
     file.write_text("ipsecpol -w REG -p x -r y -f 0+* -n BLOCK\nformat c:\n")
     assert refused("--state", home, "ipsecpol", "--file", file).startswith(f"ipsec-core: {file}:2: ")
     assert "is needed" in refused("--state", home, "ipsecpol")
