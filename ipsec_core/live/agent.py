@@ -117,6 +117,7 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._failure: AgentError | None = None
+        self._faults: set[str] = set()  # why the state could not be written since it last was
         self._changing = asyncio.Lock()
         self._worker = ThreadPoolExecutor(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -463,9 +464,12 @@ class Agent:
         self.computer.snapshot(self._clock())
         if self._write_keys:
             self._write_keys(self.settings.state, self.computer)
+        self._faults.clear()
 
     def _write(self, work: Callable[[], None]) -> None:
         try:
             work()
         except (OSError, sqlite3.Error, IpsecError) as error:
-            self._report(f"{self.settings.state}: the state cannot be written: {error}")
+            if str(error) not in self._faults:
+                self._report(f"{self.settings.state}: the state cannot be written: {error}")
+            self._faults.add(str(error))
