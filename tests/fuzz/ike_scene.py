@@ -123,7 +123,7 @@ class Scene:
         self.wiretap = Wiretap(MAIN_OFFER, self.auth)
         self.waiting: list[Datagram] = []
         self.history: list[Datagram] = []
-        self.delivered: set[bytes] = set()
+        self.taken: set[bytes] = set()
         self.asked: list[int] = []
         self.answered: list[int] = []
         self.established = False
@@ -172,7 +172,6 @@ class Scene:
 
     def deliver(self, datagram: Datagram, source: str = PEER, *, genuine: bool = False) -> None:
         before = self.tested.statistics()
-        self.delivered.add(datagram.data)
 
         def receive() -> None:
             port = datagram.destination[1]
@@ -181,8 +180,10 @@ class Scene:
         sent, events = self.run_tested(receive)
         after = self.tested.statistics()
         discarded = ("Discarded messages", "Unverified messages", "Duplicate messages")
-        if all(before[name] == after[name] for name in discarded) and source == PEER:
-            self.wiretap.watch(message(datagram), ours=False)
+        if all(before[name] == after[name] for name in discarded):
+            self.taken.add(datagram.data)
+            if source == PEER:
+                self.wiretap.watch(message(datagram), ours=False)
         if not genuine:
             if any(isinstance(event, BELIEVING) for event in events):
                 raise Broken(f"believed without a proof: {events}")
@@ -276,7 +277,7 @@ class Scene:
             # its header.
             same = body(replaced(datagram, data)).startswith(body(datagram)[:-8])
             same |= self.wiretap.same_proof(message(datagram), message(replaced(datagram, data)))
-            moved = bool(self.options.nat_traversal) and data not in self.delivered and same
+            moved = bool(self.options.nat_traversal) and data not in self.taken and same
             self.deliver(replaced(datagram, data), STRANGER, genuine=moved)
 
     def noise(self) -> None:
