@@ -18,6 +18,27 @@ enum ipc_status ipc_reassemble(ipc_driver *d, struct ipc_burst *b, uint32_t i) {
     return IPC_PROTECTED;
 }
 
+void ipc_follow_peer(ipc_driver *d, const struct ipc_burst *b, uint32_t i, uint32_t index, uint32_t at) {
+    struct ipc_sa_hot *sa = ipc_hot(d, index);
+    const uint8_t *packet = ipc_burst_packet(b, i), *udp = packet + at - IPC_UDP_HEADER;
+    uint32_t peer = ipc_load32(packet + 12);
+    uint16_t port = ipc_load16(udp);
+    if (peer == sa->in.peer && port == sa->in.peer_port) return;
+    const struct ipc_upcall u = {
+        .time = b->time[i],
+        .sa = ipc_handle(index, ipc_ctl(d, index)->generation),
+        .peer = ipc_address_of_ipv4(peer),
+        .source_port = port,
+        .destination_port = ipc_load16(udp + 2),
+        .protocol = IPC_PROTO_UDP,
+        .kind = IPC_UPCALL_MOVED,
+    };
+    /* One that finds the ring full is made up for by the next packet. */
+    if (!ipc_upcall_post(d, &u)) return;
+    sa->in.peer = peer;
+    sa->in.peer_port = port;
+}
+
 void ipc_correct_checksum(const struct ipc_burst *b, uint32_t i, uint32_t delta) {
     uint8_t *packet = ipc_burst_packet(b, i);
     uint32_t length = b->length[i];

@@ -8,6 +8,8 @@
 enum ipc_status ipc_reassemble(ipc_driver *d, struct ipc_burst *b, uint32_t i);
 /* RFC 3948 3.1.2: puts the TCP or UDP checksum right that the peer computed over other addresses. */
 void ipc_correct_checksum(const struct ipc_burst *b, uint32_t i, uint32_t delta);
+/* RFC 3947 7: a peer behind a NAT is where its last good packet came from. `at`: where the ESP header is. */
+void ipc_follow_peer(ipc_driver *d, const struct ipc_burst *b, uint32_t i, uint32_t index, uint32_t at);
 /* The header moves up to its payload, `size` bytes on; `at`: where the IPsec header was, `udp`: bytes of UDP
  * in front of it. */
 enum ipc_status ipc_close_gap(struct ipc_burst *b, uint32_t i, uint32_t at, uint32_t udp, uint32_t size,

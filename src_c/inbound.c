@@ -259,6 +259,9 @@ commit(ipc_driver *d, struct ipc_burst *b, uint32_t i, unsigned k, unsigned leve
     uint64_t lost = 0;
     ipc_window_advance(&sa->got.window, number, &lost);
     if (IPC_UNLIKELY(lost)) ipc_ctl(d, index)->lost += lost;
+    /* Not a late packet, whose way may be an old one. */
+    if (IPC_UNLIKELY(sa->in.peer_port) && number == sa->got.window.top)
+        ipc_follow_peer(d, b, i, index, d->op_at[k]);
     uint32_t carried;
     status = ah ? ipc_take_off_ah(b, i, sa, d->op_at[k], &carried)
                 : ipc_take_off_esp(b, i, sa, d->op_at[k], op, &carried);

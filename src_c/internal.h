@@ -63,6 +63,8 @@ struct ipc_sa_hot {
         struct {
             struct ipc_words value, mask;
             uint32_t checksum_delta; /* NAT-OA: what the NAT added to transport checksums */
+            uint32_t peer;           /* where the last packet in UDP came from; IPv4 alone */
+            uint16_t peer_port;      /* 0: nobody asks */
         } in;
     };
     /* written */

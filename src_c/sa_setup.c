@@ -213,5 +213,9 @@ void ipc_sa_fill(struct ipc_sa_hot *h, const struct ipc_sa_config *c) {
     } else {
         fill_selectors(h, c);
         h->in.checksum_delta = checksum_delta(c);
+        if (h->udp && ipc_address_is_ipv4(c->source)) {
+            h->in.peer = (uint32_t)c->source.low;
+            h->in.peer_port = c->encapsulation_source;
+        }
     }
 }

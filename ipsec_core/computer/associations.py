@@ -61,6 +61,12 @@ class Pair:
         limit = self.event.lifetime_kilobytes * KILOBYTE * SOFT_SHARE[self.event.initiator]
         return 0 < limit <= max(driver.sa_info(handle).bytes for handle in self.handles)
 
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Where ESP in UDP goes, as (address, port)."""
+        udp = self.event.udp
+        return (udp.remote_address, udp.remote_port) if udp else None
+
     def used(self, driver: Driver) -> bool:
         """Whether any SA has carried a packet."""
         return any(driver.sa_info(handle).packets for handle in self.handles)
@@ -111,7 +117,7 @@ def _add(
         seconds, kilobytes = event.lifetime_seconds, event.lifetime_kilobytes
     else:
         children, seconds, kilobytes = event.inbound, offer.lifetime_seconds, offer.lifetime_kilobytes
-    local, remote = IPv4Address(event.local), IPv4Address(event.remote)
+    local, remote = IPv4Address(event.local), IPv4Address(event.udp.remote_address if event.udp else event.remote)
     common: dict[str, Any] = {
         "direction": direction,
         "source": local if outbound else remote,
@@ -204,8 +210,9 @@ def move(driver: Driver, pair: Pair, address: str, port: int, local_port: int, i
     (handle,) = pair.outbound
     before = driver.sa_info(handle)
     driver.delete_sa(handle)
-    there = replace(event, remote=address, udp=replace(event.udp, local_port=local_port, remote_port=port))
-    pair.outbound = _add(driver, there, "out", event.initiator, idle_seconds, before)
+    there = replace(event.udp, local_port=local_port, remote_port=port, remote_address=address)
+    pair.event = replace(event, udp=there)
+    pair.outbound = _add(driver, pair.event, "out", event.initiator, idle_seconds, before)
 
 
 def key_records(event: QuickModeEstablished) -> tuple[KeyRecord, ...]:

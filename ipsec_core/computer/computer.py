@@ -334,7 +334,12 @@ class Computer(RemoteAccess):
             return
         pair = next((p for p in self._pairs.values() if upcall.sa in p.handles), None)
         if pair is None:
-            self._soft.upcall(now, upcall.sa, upcall.kind is UpcallKind.EXPIRED, self._idle_seconds)
+            if upcall.kind is not UpcallKind.MOVED:
+                self._soft.upcall(now, upcall.sa, upcall.kind is UpcallKind.EXPIRED, self._idle_seconds)
+        elif upcall.kind is UpcallKind.MOVED:
+            origin = (str(upcall.peer), upcall.source_port)
+            if pair.peer is not None and origin != pair.peer:
+                self._engine.traffic_from(now, pair.inbound_spi, pair.peer, origin)
         elif upcall.kind is UpcallKind.REKEY:
             self._rekey(now, pair)
         elif upcall.kind is UpcallKind.EXPIRED or idle(self.driver, pair.handles, now, self._idle_seconds):
@@ -488,9 +493,9 @@ class Computer(RemoteAccess):
     def _follow(self, now: float, event: PathChanged) -> None:
         """A NAT has moved the peer. In transport mode another address is another host to the selectors: begin anew."""
         for pair in list(self._pairs.values()):
-            if pair.event.remote != event.remote or pair.event.udp is None or pair.replaced:
+            if pair.event.remote != event.remote or pair.peer != event.former or pair.replaced:
                 continue
-            if event.address == event.remote or pair.event.encapsulation is Encapsulation.TUNNEL:
+            if event.address == event.former[0] or pair.event.encapsulation is Encapsulation.TUNNEL:
                 switch(self.driver, pair, self._idle_seconds)
                 move(self.driver, pair, event.address, event.port, event.local_port, self._idle_seconds)
             else:

@@ -148,6 +148,7 @@ cdef extern from "ipsec_core/driver.h" nogil:
     enum: IPC_UPCALL_REKEY
     enum: IPC_UPCALL_EXPIRED
     enum: IPC_UPCALL_IDLE
+    enum: IPC_UPCALL_MOVED
     struct ipc_upcall:
         ipc_time time
         ipc_sa sa

@@ -29,6 +29,7 @@ class UpcallKind(IntEnum):
     REKEY = 1
     EXPIRED = 2
     IDLE = 3
+    MOVED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,8 @@ class SaInfo:
 class Upcall:
     """A question of the driver.
 
-    `time` in seconds, `sa` the handle (REKEY, EXPIRED, IDLE), `filter` the filter's reference.
+    `time` in seconds, `sa` the handle (REKEY, EXPIRED, IDLE, MOVED), `filter` the filter's reference. MOVED: `peer` and
+    `source_port` are where the last good packet in UDP came from (RFC 3947 section 7).
     """
 
     kind: UpcallKind

@@ -169,13 +169,17 @@ class QuickConversation(Conversation):
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A live SA pair, or a bundle of two; SPIs by protocol, AH first. The first ones name it."""
+    """A live SA pair, or a bundle of two; SPIs by protocol, AH first. The first ones name it.
+
+    `peer_behind`: a NAT is in front of the peer, which may turn up elsewhere.
+    """
 
     remote: str
     selectors: TrafficSelector
     inbound: dict[Protocol, int]
     outbound: dict[Protocol, int]
     created: float
+    peer_behind: bool
 
     @property
     def inbound_spi(self) -> int:

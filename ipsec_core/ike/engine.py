@@ -157,6 +157,20 @@ class IkeEngine:
         """A packet has come in under an SPI of ours whose pair is not established yet, if that is of interest."""
         self._quick_modes.inbound_traffic(now, spi)
 
+    def traffic_from(self, now: float, inbound_spi: int, former: tuple[str, int], origin: tuple[str, int]) -> None:
+        """A good packet in UDP under an SA of ours has come from `origin`, an (address, port), those before from `former`.
+
+        A peer behind a NAT is there from now on, for its other SAs and for IKE, too (RFC 3947 section 7); nobody else.
+        """
+        child = self._children.get(inbound_spi)
+        if child is None or not child.peer_behind:
+            return
+        path = Path(*origin, NAT_T_PORT)
+        for main in self._mains.alive(child.remote):
+            if (main.path.address, main.path.port) == former:
+                main.path = path
+        self._out.moved(now, child.remote, former, path)
+
     def close(
         self,
         now: float,

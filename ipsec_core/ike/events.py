@@ -250,12 +250,14 @@ class MainModeDeleted:
 class PathChanged:
     """A NAT has given the peer `remote` another address or port (RFC 3947 section 7).
 
-    ESP in UDP for its SAs goes from our `local_port` to (`address`, `port`) from now on.
+    ESP in UDP that went to `former`, an (address, port), goes from our `local_port` to (`address`, `port`) from now on.
+    Others behind the same NAT, at other ports, stay where they are.
     """
 
     time: float
     local: str
     remote: str
+    former: tuple[str, int]
     address: str
     port: int
     local_port: int

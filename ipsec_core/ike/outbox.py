@@ -136,9 +136,13 @@ class Outbox:
         main.remember(message_id)
         main.used = now
         if main.origin != main.path:
-            main.path = path = main.origin
-            self.note("Path: %s is at %s port %d", main.remote, path.address, path.port)
-            self.events.append(PathChanged(now, self.local, main.remote, path.address, path.port, path.local_port))
+            former, main.path = main.path, main.origin
+            self.moved(now, main.remote, (former.address, former.port), main.path)
+
+    def moved(self, now: float, remote: str, former: tuple[str, int], path: Path) -> None:
+        """Report where a peer is now."""
+        self.note("Path: %s is at %s port %d", remote, path.address, path.port)
+        self.events.append(PathChanged(now, self.local, remote, former, path.address, path.port, path.local_port))
 
     def new_message_id(self, main: MainConversation) -> int:
         while not (message_id := int.from_bytes(self.random(4))) or message_id in main.message_ids:

@@ -189,7 +189,9 @@ class QuickModes:
             self._out.transmit(quick)
             self._out.timers.set((Timer.FORGET, quick), now + self._out.options.patience)
         previous = self._children.get(quick.previous) if quick.previous is not None else None
-        child = Child(remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now)
+        nat = quick.main.nat
+        peer_behind = nat is not None and nat.remote_behind
+        child = Child(remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now, peer_behind)
         self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
         self._out.counters["Rekeys"] += previous is not None
@@ -276,6 +278,7 @@ class QuickModes:
         return UdpEncapsulation(
             NAT_T_PORT,
             quick.main.path.port,
+            quick.main.path.address,
             str(originals.local) if originals.local else None,
             str(originals.remote) if originals.remote else None,
         )

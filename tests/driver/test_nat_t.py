@@ -32,6 +32,7 @@ from driver_kit import (
 from scapy.all import IP, TCP, UDP, IPv6, Raw
 
 from ipsec_core import Driver, Status
+from ipsec_core.driver import UpcallKind
 
 GOOD, BAD_SPI = Status.PROTECTED, Status.BAD_SPI
 PORTS = (4500, 1029)
@@ -276,3 +277,63 @@ def test_a_tunnel_over_the_other_family() -> None:
     other = protecting(mode="tunnel", family=6, encapsulation=PORTS)
     ((_, wire),) = run(other, "out", [ip(b"four in six")])
     assert IPv6(wire).dst == GATEWAY_B6
+
+
+# A peer that a NAT moves
+
+
+def from_port(port: int, number: int, source: str = "", mode: str = "transport") -> bytes:
+    """A good packet, with the number `number`, from another port or address."""
+    sealed = oracle("gcm", mode, 4, encapsulation=(port, 4500)).seal(of_family(4, b"some text"), number)
+    if not source:
+        return sealed
+    moved = IP(sealed)
+    moved.src = source
+    del moved.chksum
+    return bytes(moved)
+
+
+def moves(driver: Driver) -> list[tuple[str, int, int]]:
+    upcalls = driver.upcalls()
+    assert all(one.kind is UpcallKind.MOVED and one.sa == driver.sas()[0].handle for one in upcalls)
+    return [(str(one.peer), one.source_port, one.destination_port) for one in upcalls]
+
+
+def test_the_last_good_packet_tells_where_the_peer_is() -> None:
+    """RFC 3947 section 7. Each move is told once; a packet that comes late says nothing of the present."""
+    into = receiving(mode="tunnel")
+    here = str(IP(from_port(1029, 1, mode="tunnel")).src)
+    run(into, "in", [from_port(1029, number, mode="tunnel") for number in (1, 2)])
+    assert moves(into) == []
+    run(into, "in", [from_port(61000, number, mode="tunnel") for number in (5, 6)])
+    assert moves(into) == [(here, 61000, 4500)]
+    run(into, "in", [from_port(1029, number, mode="tunnel") for number in (3, 4)])
+    assert moves(into) == []
+    run(into, "in", [from_port(61000, 7, "192.0.2.200", "tunnel"), from_port(1029, 8, mode="tunnel")])
+    assert moves(into) == [("192.0.2.200", 61000, 4500), (here, 1029, 4500)]
+    assert into.counters()["packets_not_authenticated"] == 0
+
+
+def test_only_a_good_packet_does() -> None:
+    into = receiving()
+    damaged = bytearray(from_port(61000, 1))
+    damaged[-1] ^= 1
+    assert statuses(into, "in", [bytes(damaged)]) == [Status.NOT_AUTHENTICATED]
+    assert statuses(into, "in", [from_port(1029, 1), from_port(61000, 1)]) == [GOOD, Status.REPLAYED]
+    assert moves(into) == []
+
+
+def test_an_address_of_transport_mode_is_told_though_the_packet_is_none_of_the_sas() -> None:
+    into = receiving()
+    assert statuses(into, "in", [from_port(61000, 1, "192.0.2.200")]) == [Status.WRONG_SELECTOR]
+    assert moves(into) == [("192.0.2.200", 61000, 4500)]
+
+
+def test_a_move_that_finds_the_ring_full_is_told_with_the_next_packet() -> None:
+    into = receiving()
+    run(into, "in", [from_port(2000 + number, number) for number in range(1, 1200)])
+    told = [port for _, port, _ in moves(into)]
+    assert told == list(range(2001, 2001 + len(told)))
+    assert len(told) < 1199
+    run(into, "in", [from_port(3199, 1200)])
+    assert [port for _, port, _ in moves(into)] == [3199]

@@ -125,19 +125,22 @@ def test_modes_ports_and_original_addresses(kit: Any, mode: Encapsulation, diale
             for chain in payloads]  # fmt: skip
     if mode is Encapsulation.TUNNEL:
         assert sent == [[], []]
-        assert (a.udp, b.udp) == (UdpEncapsulation(4500, 4500), UdpEncapsulation(4500, 14500))
+        assert (a.udp, b.udp) == (
+            UdpEncapsulation(4500, 4500, bob_as_seen),
+            UdpEncapsulation(4500, 14500, OUTSIDE),
+        )
         return
     kind = NAT_OA[dialect]
     if dialect is DRAFT:
         # Each end that is behind a NAT tells its own address.
         assert sent == [[(kind, kit.ALICE)], [(kind, kit.BOB)] if both else []]
-        assert a.udp == UdpEncapsulation(4500, 4500, None, kit.BOB if both else None)
-        assert b.udp == UdpEncapsulation(4500, 14500, None, kit.ALICE)
+        assert a.udp == UdpEncapsulation(4500, 4500, bob_as_seen, None, kit.BOB if both else None)
+        assert b.udp == UdpEncapsulation(4500, 14500, OUTSIDE, None, kit.ALICE)
     else:
         # Both addresses as each end sees them, the initiator's first (the example of RFC 3947 section 5.2).
         assert sent == [[(kind, kit.ALICE), (kind, bob_as_seen)], [(kind, OUTSIDE), (kind, kit.BOB)]]
-        assert a.udp == UdpEncapsulation(4500, 4500, OUTSIDE, kit.BOB)
-        assert b.udp == UdpEncapsulation(4500, 14500, bob_as_seen, kit.ALICE)
+        assert a.udp == UdpEncapsulation(4500, 4500, bob_as_seen, OUTSIDE, kit.BOB)
+        assert b.udp == UdpEncapsulation(4500, 14500, OUTSIDE, bob_as_seen, kit.ALICE)
 
 
 @pytest.mark.parametrize("dialect", NatTraversal)

@@ -150,11 +150,44 @@ def test_a_new_port_or_address_of_the_nat_is_followed(kit: Any) -> None:
     assert len(net.of(kit.ALICE, QuickModeEstablished)) == 2
     assert len(net.of(kit.BOB, MainModeEstablished)) == 1
     (event,) = net.of(kit.BOB, PathChanged)
-    assert (event.remote, event.address, event.port, event.local_port) == (OUTSIDE, "192.0.2.77", 54_500, 4500)
+    assert (event.remote, event.former) == (OUTSIDE, (OUTSIDE, 44_500))
+    assert (event.address, event.port, event.local_port) == ("192.0.2.77", 54_500, 4500)
+    # What is agreed on since then goes there, too.
+    first, second = net.of(kit.BOB, QuickModeEstablished)
+    assert first.udp is not None
+    assert second.udp == replace(first.udp, remote_address="192.0.2.77", remote_port=54_500)
     # And the other way round: what Bob says reaches Alice.
     net.engines[kit.BOB].delete_child(net.now, net.of(kit.BOB, QuickModeEstablished)[0].inbound_spi)
     net.run(4.0)
     assert len(net.of(kit.ALICE, ChildDeleted)) == 1
+
+
+@pytest.mark.parametrize("main_mode", ["alive", "gone"])
+def test_traffic_tells_of_a_new_path_too(kit: Any, main_mode: str) -> None:
+    """With or without a Main Mode: ESP goes to where it came from, and so does IKE. A second time is no news."""
+    net, _ = behind_a_nat(kit)
+    net.run(1.0)
+    bob = net.engines[kit.BOB]
+    (child,) = net.of(kit.BOB, QuickModeEstablished)
+    if main_mode == "gone":
+        bob._main_modes.end(net.now, bob._mains.all()[0], FailurePoint.ME)
+    bob.traffic_from(net.now, child.inbound_spi, (OUTSIDE, 44_500), ("192.0.2.77", 54_500))
+    (event,) = [event for event in bob.events() if isinstance(event, PathChanged)]
+    assert (event.remote, event.former, event.address, event.port) == (OUTSIDE, (OUTSIDE, 44_500), "192.0.2.77", 54_500)
+    assert [(main.address, main.port) for main in bob.main_modes()] == [("192.0.2.77", 54_500)] * (main_mode == "alive")
+
+
+def test_who_is_not_behind_a_nat_does_not_move(kit: Any) -> None:
+    """RFC 3947 section 7: the end behind the NAT sends where it always did. Nor is there news of an SA that is gone."""
+    net, _ = behind_a_nat(kit)
+    net.run(1.0)
+    alice, bob = net.engines[kit.ALICE], net.engines[kit.BOB]
+    (child,) = net.of(kit.ALICE, QuickModeEstablished)
+    before = alice.main_modes()
+    alice.traffic_from(net.now, child.inbound_spi, (kit.BOB, 4500), ("192.0.2.77", 4500))
+    bob.traffic_from(net.now, child.inbound_spi, (OUTSIDE, 44_500), ("192.0.2.77", 4500))
+    assert alice.main_modes() == before
+    assert not any(isinstance(event, PathChanged) for engine in (alice, bob) for event in engine.events())
 
 
 def test_only_what_verifies_moves_a_peer(kit: Any) -> None:

@@ -189,15 +189,16 @@ enum ipc_upcall_kind {
     IPC_UPCALL_REKEY,   /* soft lifetime reached, or sequence numbers run low */
     IPC_UPCALL_EXPIRED, /* hard lifetime reached; the SA protects nothing any more */
     IPC_UPCALL_IDLE,    /* no packet for the SA's idle time (KB 257225: SAIdleTime) */
+    IPC_UPCALL_MOVED,   /* ESP in UDP came from another address or port and was good (RFC 3947 7) */
 };
 
 struct ipc_upcall {
     ipc_time time;
-    ipc_sa sa;        /* REKEY, EXPIRED, IDLE */
+    ipc_sa sa;        /* REKEY, EXPIRED, IDLE, MOVED */
     uint32_t filter;  /* reference */
-    ipc_address peer; /* tunnel endpoint or destination */
+    ipc_address peer; /* tunnel endpoint or destination; MOVED: where the packet came from */
     ipc_address source, destination;
-    uint16_t source_port, destination_port;
+    uint16_t source_port, destination_port; /* MOVED: the outer ports */
     uint8_t protocol;
     uint8_t kind;
 };
