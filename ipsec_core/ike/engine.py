@@ -158,7 +158,7 @@ class IkeEngine:
         self._quick_modes.inbound_traffic(now, spi)
 
     def traffic_from(self, now: float, inbound_spi: int, former: tuple[str, int], origin: tuple[str, int]) -> None:
-        """A good packet in UDP under an SA of ours has come from `origin`, an (address, port), those before from `former`.
+        """A good packet in UDP under an SA of ours came from `origin`, an (address, port), those before from `former`.
 
         A peer behind a NAT is there from now on, for its other SAs and for IKE, too (RFC 3947 section 7); nobody else.
         """

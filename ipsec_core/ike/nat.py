@@ -29,8 +29,8 @@ class NatPath:
 class UdpEncapsulation:
     """How the ESP packets of an SA pair travel in UDP (RFC 3948).
 
-    The ports as seen from us, and where the peer is; the original addresses (NAT-OA, transport mode only) are those that the peer's packets
-    carry before any NAT, its own and the one it has for us; None where they are not known.
+    The ports as seen from us, and where the peer is; the original addresses (NAT-OA, transport mode only) are those
+    that the peer's packets carry before any NAT, its own and the one it has for us; None where they are not known.
     """
 
     local_port: int
