@@ -181,7 +181,8 @@ class Scene:
         after = self.tested.statistics()
         discarded = ("Discarded messages", "Unverified messages", "Duplicate messages")
         if all(before[name] == after[name] for name in discarded):
-            self.taken.add(datagram.data)
+            if not is_envelope(datagram):
+                self.taken.add(datagram.data)
             if source == PEER:
                 self.wiretap.watch(message(datagram), ours=False)
         if not genuine:
@@ -251,11 +252,9 @@ class Scene:
             data = self.damaged(datagram).data
             # RFC 2409 has no HASH over the padding: `damage` leaves it alone, but more of it may come behind.
             longer = data[32:].startswith(datagram.data[32:])
-            # And a fragment is an envelope: what it holds a part of is proved or not, when it is whole.
-            envelope = message(datagram)[16:17] == bytes([PayloadType.FRAGMENT])
             known = data in {one.data for one in self.history}
             proved = self.wiretap.same_proof(message(datagram), message(replaced(datagram, data)))
-            self.deliver(replaced(datagram, data), genuine=longer or envelope or known or proved)
+            self.deliver(replaced(datagram, data), genuine=longer or is_envelope(datagram) or known or proved)
 
     def pass_on_changed(self) -> None:
         """As if the peer itself had written something else."""
@@ -408,6 +407,11 @@ STEPS: tuple[Callable[[Scene], None], ...] = (
 def message(datagram: Datagram) -> bytes:
     """Without the non-ESP marker of port 4500."""
     return datagram.data.removeprefix(MARKER) if datagram.destination[1] == 4500 else datagram.data
+
+
+def is_envelope(datagram: Datagram) -> bool:
+    """Whether it is a fragment: what that holds a part of is taken and proved, or not, when it is whole."""
+    return message(datagram)[16:17] == bytes([PayloadType.FRAGMENT])
 
 
 def body(datagram: Datagram) -> bytes:
