@@ -1,6 +1,6 @@
 """`run.py FOLDER` runs each FOLDER/fuzz_TARGET that `make fuzz` built, and those in Python beside this file, with the
 seeds of FOLDER/TARGET, two at a time: FUZZ_SECONDS (60) of wall time for the data plane, as many of one processor for
-IKE, and as many for each reader of files. One line a target; findings end up in FOLDER, and the exit status is then 1.
+each of the others. One line a target; findings end up in FOLDER, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from pathlib import Path
 # Shares of the time of two processors: the data plane as a whole gets one of them.
 SHARES = {"inbound": 4, "frag": 1, "trace": 1, "icmp": 1, "matcher": 1}
 LONGEST = {"inbound": 4096, "frag": 4096, "trace": 32768, "icmp": 2048, "matcher": 2048}
-# In Python, by atheris; a third of the time each.
-IKE = {"isakmp": 2048, "responder": 512, "initiator": 512}
-# In Python, too; the whole time each.
-READERS = {"reg": 4096, "blobs": 1024, "netsh": 2048, "ipsecpol": 1024}
-PYTHON = IKE | READERS
+# In Python, by atheris.
+PYTHON = {
+    "isakmp": 2048,
+    "responder": 512,
+    "initiator": 512,
+    "reg": 4096,
+    "blobs": 1024,
+    "netsh": 2048,
+    "ipsecpol": 1024,
+}
 HERE = Path(__file__).resolve().parent
 # What Python says of an invariant; what a sanitizer or libFuzzer does.
 REASONS = (
@@ -60,8 +65,7 @@ def main(folder: Path) -> int:
     seconds = int(os.environ.get("FUZZ_SECONDS") or 60)
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(fuzz, folder, t, max(1, seconds * share // 4)) for t, share in SHARES.items()]
-        runs += [pool.submit(fuzz, folder, target, max(1, seconds // len(IKE))) for target in IKE]
-        runs += [pool.submit(fuzz, folder, target, seconds) for target in READERS]
+        runs += [pool.submit(fuzz, folder, target, seconds) for target in PYTHON]
         return 0 if all(run.result() for run in runs) else 1
 
 
