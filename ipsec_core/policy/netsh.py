@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import product
@@ -17,6 +17,7 @@ from typing import Any
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import words
 from ipsec_core.policy.catalogue import Catalogue
+from ipsec_core.policy.cmd_lines import batch_lines, expand
 from ipsec_core.policy.methods import DEFAULT_RESPONSE_METHODS, DiffieHellmanGroup, parse_group
 from ipsec_core.policy.model import (
     AuthenticationKind,
@@ -37,6 +38,7 @@ CONNECTION_TYPES = {"lan": ConnectionType.LAN, "dialup": ConnectionType.REMOTE_A
 _ACTIONS = {kind.text: kind for kind in FilterActionKind}
 _SPECIAL_SERVERS = ("wins", "dhcp", "dns", "gateway")
 _NUMBERS = re.compile("[0-9./]+")
+_NETSH = re.compile(r"[ \t]*netsh(?:\.exe)?(?=[ \t]|$)", re.IGNORECASE)
 _ANY_MASKS = ("0", "0.0.0.0")
 _HOST_MASKS = ("32", "255.255.255.255")
 
@@ -47,13 +49,37 @@ def run(script: str, catalogue: Catalogue, where: str, *, resolve: Resolve | Non
     Lines are as typed at the prompt or as in a file of `netsh -f`. Comes back: what was left out, a line each (`show`,
     what Windows 2000 has no notion of). No preshared key is in an error or in what comes back.
     """
+    lines = enumerate(script.removeprefix("\ufeff").split("\n"), 1)
+    return _run(((number, line.removesuffix("\r")) for number, line in lines), str, catalogue, where, resolve)
+
+
+def run_batch(script: str, catalogue: Catalogue, where: str, *, resolve: Resolve | None = None) -> list[str]:
+    """Carries out the lines `netsh ipsec static ...` of a .cmd or .bat file as `run` does, or none."""
+    return _run(batch_lines(script), _netsh_line, catalogue, where, resolve)
+
+
+def _netsh_line(line: str) -> str:
+    """What cmd hands to netsh. Another program's line may have a key in it: it is not repeated."""
+    text = expand(line)
+    if not _NETSH.match(text):
+        raise PolicyError("not such a command; accepted: netsh ipsec static, rem, ::, echo, exit")
+    return text
+
+
+def _run(
+    lines: Iterable[tuple[int, str]],
+    expanded: Callable[[str], str],
+    catalogue: Catalogue,
+    where: str,
+    resolve: Resolve | None,
+) -> list[str]:
     session = _Session(catalogue, resolve)
     notes: list[str] = []
     number = 0
     try:
         with catalogue.all_or_nothing():
-            for number, line in enumerate(script.removeprefix("\ufeff").split("\n"), 1):
-                command = read_line(line.removesuffix("\r"))
+            for number, line in lines:
+                command = read_line(expanded(line))
                 if command is not None and command.verb == "exit":
                     break
                 if command is not None:

@@ -357,7 +357,8 @@ def import_(place: Place, file: Path, replacing: bool) -> None:
 def netsh_(place: Place, file: str | None, name: str | None) -> None:
     """Carry out a `netsh ipsec static` script, or write one.
 
-    FILE, or stdin (-), is carried out as a whole or not at all.
+    FILE, or stdin (-), is carried out as a whole or not at all. A .cmd or .bat file
+    is read as cmd does it.
     """
     if (file is None) == (name is None):
         raise click.UsageError("one of FILE and --write NAME is needed")
@@ -373,7 +374,8 @@ def netsh_(place: Place, file: str | None, name: str | None) -> None:
 
 def _run_netsh(place: Place, script: str, where: str) -> None:
     with editing(place) as catalogue:
-        notes = netsh.run(script, catalogue, where, resolve=resolve)
+        run = netsh.run_batch if where.lower().endswith((".cmd", ".bat")) else netsh.run
+        notes = run(script, catalogue, where, resolve=resolve)
     _tell_notes(notes)
 
 

@@ -26,7 +26,7 @@ from ipsec_core.policy.model import (
     Policy,
     Rule,
 )
-from ipsec_core.policy.netsh import default_response_rule, run
+from ipsec_core.policy.netsh import default_response_rule, run, run_batch
 from ipsec_core.policy.netsh_writer import write_all
 from ipsec_core.policy.selectors import ANY, MY, Address, Filter, FilterList
 
@@ -423,3 +423,46 @@ def test_an_error_on_the_last_line_changes_nothing() -> None:
 )
 def test_a_preshared_key_is_not_in_an_error(rest: str) -> None:
     assert "sesame" not in refusal(BASE + f"add rule R P L A {rest}")
+
+
+BATCH = r"""@echo off
+rem What the worm knocks at
+netsh ipsec static add policy name="P" ^
+    description="50%% of it" >nul
+netsh.exe ipsec static add filter filterlist=L srcaddr=any dstaddr=me ^
+    protocol=tcp dstport=135 1>nul 2>&1
+@netsh ipsec static add filteraction name=A action=block
+netsh ipsec static add rule name=R policy=P filterlist=L filteraction=A
+netsh ipsec static show all
+echo done
+exit /b
+format c:
+"""
+
+
+def test_a_batch_file() -> None:
+    catalogue = numbered()
+    notes = run_batch(BATCH.replace("\n", "\r\n"), catalogue, "x.cmd")
+    assert notes == ["x.cmd:9: show is left out; ipsec-core secpol show answers it"]
+    (policy,) = catalogue.policies
+    assert policy.description == "50% of it"
+    assert [rule.name for rule in policy.rules] == ["", "R"]
+    assert catalogue.filter_list("L").filters == (Filter("", ANY, MY, 6, destination_port=135),)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("set KEY=a key", "not such a command; accepted: netsh ipsec static, rem, ::, echo, exit"),
+        ("add policy Q", "not such a command; accepted: netsh ipsec static, rem, ::, echo, exit"),
+        ("netsh ipsec static add policy %1", "variables are not expanded here; accepted: %% for a percent sign"),
+        ("netsh ipsec static add policy Q && rem", "cmd's & is not carried out here; accepted: one program a line"),
+        ("netsh ipsec static add polizei Q", "not a command of netsh ipsec static"),
+    ],
+)
+def test_a_batch_file_is_carried_out_as_a_whole(line: str, message: str) -> None:
+    catalogue = numbered()
+    with pytest.raises(PolicyError) as raised:
+        run_batch(f"netsh ipsec static add policy ^\nP\n{line}\n", catalogue, "x.cmd")
+    assert str(raised.value).startswith(f"x.cmd:3: {message}")
+    assert not catalogue.policies

@@ -358,6 +358,15 @@ def test_a_netsh_script(home: Path, tmp_path: Path) -> None:
     assert objects_of(home) == before
 
 
+def test_a_batch_file_of_netsh(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.CMD"
+    file.write_text('@echo off\nnetsh ipsec static add policy ^\n  name="No web" >nul\n')
+    call("--state", home, "netsh", file)
+    assert catalogue_of(home).policy("No web").rules
+    file.write_text("@echo off\nadd policy Other\n")
+    assert refused("--state", home, "netsh", file).startswith(f"ipsec-core: {file}:2: not such a command; accepted: ")
+
+
 def test_a_policy_as_a_netsh_script(home: Path, tmp_path: Path) -> None:
     result = run_with_key("--state", home, "netsh", "--write", "lab")
     assert f'psk="{KEY}"' in result
