@@ -159,6 +159,10 @@ class SecurityMethod:
                 ah = _look_up(_INTEGRITY, first)
             elif protocol == "ESP" and confidentiality is None:
                 confidentiality = _look_up(_CONFIDENTIALITY, first)
+                if second is None and not confidentiality.combined:
+                    # Encryption that nothing authenticates is weak: whoever wants it says so.
+                    name = confidentiality.text
+                    raise PolicyError(f"ESP[{name}] lacks its integrity; accepted: ESP[{name},SHA1], ESP[{name},NONE]")
                 integrity = None if second in (None, "NONE") else _look_up(_INTEGRITY, second)
             else:
                 raise wrong

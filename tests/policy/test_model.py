@@ -154,6 +154,7 @@ def test_security_method_text_round_trip(method: SecurityMethod) -> None:
         ("ESP[RC4,SHA1]", "'RC4' is not an algorithm here; accepted: NULL, DES, 3DES, AES-128-CBC, "),
         ("ESP[3DES,SHA224]", "'SHA224' is not an algorithm here; accepted: MD5, SHA1, SHA256, SHA384, SHA512"),
         ("ESP[AES-192-GCM-8,SHA1]", "AES-192-GCM-8 authenticates by itself; write ESP[AES-192-GCM-8]"),
+        ("ESP[3DES]", "ESP[3DES] lacks its integrity; accepted: ESP[3DES,SHA1], ESP[3DES,NONE]"),
         ("ESP[NULL,NONE]", "ESP needs encryption or integrity"),
         ("ESP[3DES,SHA1]:1k/172800s", "lifetime_seconds: 172800 is out of range; accepted: 1 to 172799"),
         ("ESP[3DES,SHA1]:2147483648k", "lifetime_kilobytes: 2147483648 is out of range"),
