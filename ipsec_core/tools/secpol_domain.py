@@ -16,6 +16,7 @@ from ipsec_core.live.ldap_connection import DirectoryServer, Protection
 from ipsec_core.policy.directory import DEFAULT_DOMAIN_GPO
 from ipsec_core.policy.objects import PolicyStore, parse_guid
 from ipsec_core.tools.secpol_store import MemoryStore, Place
+from ipsec_core.tools.secpol_words import ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def domain_place(
         except UnicodeDecodeError:
             raise PolicyError(f"{password_file}: not UTF-8 text; accepted: a file with the password") from None
     elif user is not None and not kerberos:
-        password = click.prompt("Password", hide_input=True, err=True)
+        password = ask("Password", "--password-file FILE")
     server = DirectoryServer(
         url, user or "", password, kerberos, keytab, ca_file=ca_file, protection=Protection(protection)
     )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Mapping
+from getpass import GetPassWarning
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -264,6 +266,21 @@ def resolve(name: str) -> tuple[IPv4Address, ...]:
     return tuple(dict.fromkeys(IPv4Address(address[0]) for *_, address in found))
 
 
+def ask(what: str, other: str, *, twice: bool = False) -> str:
+    """Asks a person for a secret; PolicyError where nobody answers. `other` is the way without a person."""
+    try:
+        with warnings.catch_warnings():
+            # Without a terminal it is read from stdin; that warning is lines of source code.
+            warnings.simplefilter("ignore", GetPassWarning)
+            answer: str = click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):
+            raise
+        click.echo(err=True)
+        raise PolicyError(f"{what}: nobody answers; accepted: {other}, or an answer at the terminal") from None
+    return answer
+
+
 def preshared_key(given: Mapping[str, Any]) -> AuthenticationMethod | None:
     """The key is read before the store is locked: a person may take a while."""
     path: Path | None = given["psk_file"]
@@ -273,7 +290,7 @@ def preshared_key(given: Mapping[str, Any]) -> AuthenticationMethod | None:
     if path is None:
         if not wanted:
             return None
-        key = click.prompt("Preshared key", hide_input=True, confirmation_prompt=True, err=True)
+        key = ask("Preshared key", "--psk-file FILE", twice=True)
         return AuthenticationMethod(AuthenticationKind.PRESHARED_KEY, key)
     if given["authentication"] and not wanted:
         raise click.UsageError("--psk-file without --auth preshared; accepted: both, or --psk-file alone")
