@@ -114,6 +114,11 @@ def seconds(text: str) -> int:
     return 60 * whole_number(text, 0, DWORD // 60)
 
 
+def _soft_seconds(text: str) -> int:
+    """Seconds, as of softsaexpirationtime everywhere; 0, the default, is until the traffic stops."""
+    return whole_number(text[:-1] if text[-1:].casefold() == "s" else text, 0, DWORD)
+
+
 class _Session:
     """The commands of one script. Filters of one list are added together, and rules of one policy: singly is slow."""
 
@@ -403,7 +408,7 @@ def _policy_fields(command: Command, policy: Policy) -> Policy:
         master_key_pfs=("mmpfs", flag),
         quick_mode_limit=("qmpermm", lambda text: whole_number(text, 0, DWORD)),
         lifetime_seconds=("mmlifetime", seconds),
-        soft_lifetime_seconds=("softsaexpirationtime", seconds),
+        soft_lifetime_seconds=("softsaexpirationtime", _soft_seconds),
         methods=("mmsecmethods", lambda text: words.key_exchange_methods(words.list_words(text))),
     )
     fields = command.fields(description=("description", str), polling_interval_seconds=("pollinginterval", seconds))

@@ -227,6 +227,12 @@ def test_set() -> None:
     assert catalogue.filter_action("N") == FilterAction("N", FilterActionKind.BLOCK)
 
 
+def test_the_life_of_a_soft_sa_is_in_seconds() -> None:
+    catalogue = after("add policy P softsaexpirationtime=300\nadd policy Q softsaexpirationtime=300S")
+    after("set policy Q softsaexpirationtime=0", after("add policy R", catalogue))
+    assert [catalogue.policy(name).key_exchange.soft_lifetime_seconds for name in "PQR"] == [300, 0, 0]
+
+
 def test_set_by_guid() -> None:
     catalogue = after(BASE)
     for noun, item in (
