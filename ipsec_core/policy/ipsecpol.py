@@ -244,7 +244,7 @@ def _store(text: str) -> tuple[Store, str]:
 
 def _policy_and_polling(text: str) -> tuple[str, int | None]:
     found = re.fullmatch("(.+):([0-9]+)", text, re.DOTALL)
-    return (found[1], 60 * whole_number(found[2], 0, DWORD // 60)) if found else (text, None)
+    return (found[1], 60 * whole_number(found[2], 1, DWORD // 60)) if found else (text, None)
 
 
 class _Reader:

@@ -29,7 +29,7 @@ _METHOD = re.compile(
     re.IGNORECASE,
 )
 _REKEY = re.compile("([0-9]{1,10})([QS])(?:/([0-9]{1,10})([QS]))?", re.IGNORECASE)
-_REKEY_FIELDS = {"Q": "quick_mode_limit", "S": "lifetime_seconds"}
+_REKEY_FIELDS = {"Q": ("quick_mode_limit", 0), "S": ("lifetime_seconds", 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,4 +160,5 @@ def main_mode_rekey(text: str) -> tuple[tuple[str, int], ...]:
     if found is None or (found[3] and found[2].upper() == found[4].upper()):
         raise PolicyError(f"{text!r} is not a limit of Main Mode; accepted: {REKEY_FORMS}")
     pairs = ((found[1], found[2]), (found[3], found[4]))
-    return tuple((_REKEY_FIELDS[unit.upper()], whole_number(value, 0, DWORD)) for value, unit in pairs if value)
+    fields = ((*_REKEY_FIELDS[unit.upper()], value) for value, unit in pairs if value)
+    return tuple((field, whole_number(value, low, DWORD)) for field, low, value in fields)

@@ -110,8 +110,8 @@ def certificate_options(name: str) -> tuple[str, tuple[str, ...]]:
 def seconds(text: str) -> int:
     """Minutes, as netsh has them; or, ours, seconds: "90s"."""
     if text[-1:].casefold() == "s":
-        return whole_number(text[:-1], 0, DWORD)
-    return 60 * whole_number(text, 0, DWORD // 60)
+        return whole_number(text[:-1], 1, DWORD)
+    return 60 * whole_number(text, 1, DWORD // 60)
 
 
 def _soft_seconds(text: str) -> int:
