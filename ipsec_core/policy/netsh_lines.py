@@ -194,8 +194,8 @@ def _without_context_option(words: list[_Word]) -> list[_Word]:
 
 def _skip_context(words: list[_Word], *, whole: bool = False) -> list[_Word]:
     """The words after `ipsec static`; `whole`: nothing else may be there."""
-    for name in ("ipsec", "static"):
-        if words and words[0].bare and len(words[0].text) > 2 and name.startswith(words[0].text.casefold()):
+    for name, least in (("ipsec", 3), ("static", 2)):
+        if words and words[0].bare and len(words[0].text) >= least and name.startswith(words[0].text.casefold()):
             words = words[1:]
     if (words and whole) or (words and words[0].bare and words[0].text.casefold() == "dynamic"):
         raise PolicyError("another context of netsh; accepted: ipsec static")

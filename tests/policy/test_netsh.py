@@ -138,6 +138,7 @@ def test_defaults() -> None:
         "ipsec static add policy name=Q mmpfs=yes",
         "\tstatic add policy Q mmpfs= yes\r",
         "add pol n=Q mmp=y",
+        "netsh ips st add pol n=Q mmp=y",
         'add policy "Q" "" y',
         'add policy "Q" mmpfs = "yes"',
         "\ufeffadd policy Q mmpfs=yes",
