@@ -63,6 +63,9 @@ def _netsh_line(line: str) -> str:
     text = expand(line)
     if not _NETSH.match(text):
         raise PolicyError("not such a command; accepted: netsh ipsec static, rem, ::, echo, exit")
+    if '\\"' in text:
+        # A double quote to the C runtime, a backslash and the end of a text to netsh.
+        raise PolicyError("a backslash before a double quote; accepted: \\' for a double quote in a text, tag=text\\")
     return text
 
 

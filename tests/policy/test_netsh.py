@@ -464,6 +464,10 @@ def test_a_batch_file() -> None:
         ("add policy Q", "not such a command; accepted: netsh ipsec static, rem, ::, echo, exit"),
         ("netsh ipsec static add policy %1", "variables are not expanded here; accepted: %% for a percent sign"),
         ("netsh ipsec static add policy Q && rem", "cmd's & is not carried out here; accepted: one program a line"),
+        (
+            r'netsh ipsec static add policy name="a \"Q\""',
+            "a backslash before a double quote; accepted: \\' for a double",
+        ),
         ("netsh ipsec static add polizei Q", "not a command of netsh ipsec static"),
     ],
 )
