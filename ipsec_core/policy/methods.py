@@ -162,7 +162,8 @@ class SecurityMethod:
                 if second is None and not confidentiality.combined:
                     # Encryption that nothing authenticates is weak: whoever wants it says so.
                     name = confidentiality.text
-                    raise PolicyError(f"ESP[{name}] lacks its integrity; accepted: ESP[{name},SHA1], ESP[{name},NONE]")
+                    without = "" if confidentiality is Confidentiality.NULL else f", ESP[{name},NONE]"
+                    raise PolicyError(f"ESP[{name}] lacks its integrity; accepted: ESP[{name},SHA1]{without}")
                 integrity = None if second in (None, "NONE") else _look_up(_INTEGRITY, second)
             else:
                 raise wrong

@@ -166,6 +166,11 @@ def test_security_method_refused(text: str, message: str) -> None:
     assert message in str(raised.value)
 
 
+def test_what_esp_without_encryption_needs_is_an_integrity() -> None:
+    with pytest.raises(PolicyError, match=r"accepted: ESP\[NULL,SHA1\]$"):
+        SecurityMethod.parse("ESP[NULL]")
+
+
 def test_what_windows_2000_knows() -> None:
     assert SecurityMethod.parse("ESP[3DES,SHA1]").windows_2000
     assert SecurityMethod.parse("AH[MD5]").windows_2000
