@@ -60,6 +60,18 @@ def read_policy(objects: Iterable[StoredObject], guid: uuid.UUID) -> Policy:
     return _Reader(by_name(objects)).policy(ObjectName.of(ObjectClass.POLICY, guid))
 
 
+def find_policy(objects: Iterable[StoredObject], name: str) -> Policy:
+    """The policy of that name, in any case, or GUID in braces, whatever is broken in others; PolicyError otherwise."""
+    known = tuple(objects)
+    policies = (item for item in known if item.object_class is ObjectClass.POLICY)
+    named = Catalogue(Policy(item.display_name or str(item.name), guid=item.guid) for item in policies).policy(name)
+    assert named.guid is not None
+    try:
+        return read_policy(known, named.guid)
+    except PolicyError as error:
+        raise _with_advice(error) from None
+
+
 def read_catalogue(store: PolicyStore, *, new_guid: Callable[[], uuid.UUID] = uuid.uuid4) -> Catalogue:
     """All that a store has, for editing. Objects that no policy refers to and nobody understands remain as they are."""
     objects, assigned = by_name(store.objects()), store.assigned()
@@ -67,7 +79,7 @@ def read_catalogue(store: PolicyStore, *, new_guid: Callable[[], uuid.UUID] = uu
     try:
         policies = [reader.policy(name) for name in objects if name.object_class is ObjectClass.POLICY]
     except PolicyError as error:
-        raise PolicyError(f"{error}; secpol check lists all that is broken") from None
+        raise _with_advice(error) from None
     lists: list[FilterList] = []
     actions: list[FilterAction] = []
     for name, item in objects.items():
@@ -113,6 +125,10 @@ def save(catalogue: Catalogue, store: PolicyStore, now: int) -> Changes:
         store.apply(changes, now)
     catalogue.loaded = Loaded(objects, writer.models, catalogue.assigned_guid)
     return changes
+
+
+def _with_advice(error: PolicyError) -> PolicyError:
+    return PolicyError(f"{error}; secpol check lists all that is broken")
 
 
 def reference(item: StoredObject, attribute: str, name: ObjectName) -> str:

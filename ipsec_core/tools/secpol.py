@@ -17,8 +17,8 @@ from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_objects, builtin_po
 from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.integrity import Problem, check, repair
 from ipsec_core.policy.netsh_writer import write
-from ipsec_core.policy.objects import Changes, by_name, guid_text
-from ipsec_core.policy.storage import read_catalogue, save
+from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName, PolicyStore, by_name, guid_text
+from ipsec_core.policy.storage import find_policy, read_catalogue, save
 from ipsec_core.tools import secpol_show
 from ipsec_core.tools.common import console, counted, json_option, print_json
 from ipsec_core.tools.secpol_edit import create, delete, edit
@@ -34,7 +34,7 @@ from ipsec_core.tools.secpol_files import (
     suffix_of,
     write_store,
 )
-from ipsec_core.tools.secpol_store import Nowhere, Place, StatePlace, editing, now, reading, tell
+from ipsec_core.tools.secpol_store import MemoryStore, Nowhere, Place, StatePlace, editing, now, reading, tell
 from ipsec_core.tools.secpol_words import Commands, resolve
 
 PROTECTIONS = ("auto", "starttls", "none")
@@ -198,9 +198,11 @@ def _kind_and_name(words: tuple[str, ...]) -> tuple[str, str]:
 @click.pass_obj
 def assign(place: Place, name: str) -> None:
     """Assign the policy NAME, in place of the one that is."""
-    with editing(place) as catalogue:
-        catalogue.assign(name)
-        found = catalogue.policy(name)
+    # What is broken in other policies is no reason to keep one of them.
+    with place.writing() as store:
+        found = find_policy(store.objects(), name)
+        store.apply(Changes(assign=found.guid), now())
+    tell(place)
     click.echo(f"The policy {found.name!r} is assigned.")
 
 
@@ -208,12 +210,18 @@ def assign(place: Place, name: str) -> None:
 @click.pass_obj
 def unassign(place: Place) -> None:
     """Un-assign the policy that is assigned."""
-    with editing(place) as catalogue:
-        old = catalogue.assigned
-        if catalogue.assigned_guid is None:
+    with place.writing() as store:
+        guid = store.assigned()
+        if guid is None:
             raise PolicyError("no policy is assigned")
-        catalogue.assign(None)
-    click.echo(f"The policy {old.name!r} is not assigned any more." if old else "No policy is assigned any more.")
+        old = by_name(store.objects()).get(ObjectName.of(ObjectClass.POLICY, guid))
+        store.apply(Changes(assign=None), now())
+    tell(place)
+    click.echo(
+        f"The policy {old.display_name or str(old.name)!r} is not assigned any more."
+        if old
+        else "No policy is assigned any more."
+    )
 
 
 @command.command("builtin")
@@ -224,7 +232,7 @@ def builtin(place: Place) -> None:
     As they come with Windows 2000, whatever was changed in them.
     """
     with place.writing() as store:
-        catalogue = read_catalogue(store)
+        catalogue = _mended(store)
         for name in BUILTIN_NAMES:
             policy = builtin_policy(name)
             assert policy.guid is not None
@@ -239,6 +247,26 @@ def builtin(place: Place) -> None:
         store.apply(Changes(tuple(put)), now())
     tell(place)
     click.echo("The default policies are restored: " + ", ".join(BUILTIN_NAMES) + ".")
+
+
+def _mended(store: PolicyStore) -> Catalogue:
+    """The policies of a store; where a default policy is broken, its objects are put back first."""
+    try:
+        return read_catalogue(store)
+    except PolicyError:
+        there = by_name(store.objects())
+        put = (
+            replace(one, owners=tuple(dict.fromkeys((*one.owners, *there[one.name].owners))))
+            if one.name in there
+            else one
+            for one in builtin_objects()
+        )
+        changes = Changes(tuple(put))
+        tried = MemoryStore(there.values(), store.assigned())
+        tried.apply(changes, now())
+        read_catalogue(tried)  # a directory has no transactions: not before it is known to help
+        store.apply(changes, now())
+        return read_catalogue(store)
 
 
 # ---- integrity ------------------------------------------------------------------------------------------------------

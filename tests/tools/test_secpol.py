@@ -20,6 +20,8 @@ from ipsec_core.computer.state import State
 from ipsec_core.policy.builtin import BUILTIN_NAMES, builtin_objects
 from ipsec_core.policy.methods import KeyExchangeMethod, SecurityMethod
 from ipsec_core.policy.model import AuthenticationKind, ConnectionType, FilterActionKind
+from ipsec_core.policy.objects import Changes, ObjectClass, ObjectName
+from ipsec_core.policy.registry_store import RegistryStore
 from ipsec_core.policy.selectors import ANY, MY, Filter
 
 CLIENT, SERVER, SECURE = BUILTIN_NAMES
@@ -241,6 +243,40 @@ def test_assigning(home: Path, secpol: Secpol, refuse: Refuse) -> None:
     assert secpol("unassign").stdout == f"The policy {CLIENT!r} is not assigned any more.\n"
     assert catalogue_of(home).assigned is None
     assert refuse("unassign") == "ipsec-core: no policy is assigned"
+
+
+def _lose(home: Path, name: ObjectName) -> None:
+    """Another tool deletes an object, and leaves what refers to it."""
+    with State.open(home, readonly=False) as state:
+        RegistryStore(state.registry).apply(Changes(delete=(name,)), 0)
+
+
+def _isakmp(home: Path, policy: str) -> ObjectName:
+    guid = catalogue_of(home).policy(policy).key_exchange.guid
+    assert guid is not None
+    return ObjectName.of(ObjectClass.ISAKMP, guid)
+
+
+@pytest.mark.usefixtures("lab")
+def test_what_is_broken_can_be_unassigned_and_replaced(home: Path, secpol: Secpol, refuse: Refuse) -> None:
+    secpol("assign", "Lab")
+    _lose(home, _isakmp(home, "Lab"))
+    assert secpol("unassign").stdout == "The policy 'Lab' is not assigned any more.\n"
+    assert refuse("assign", "lab").endswith("does not exist; secpol check lists all that is broken")
+    assert secpol("assign", CLIENT.upper()).stdout == f"The policy {CLIENT!r} is assigned.\n"
+    assert "ipsecISAKMPReference" in refuse("builtin")  # which would not mend it
+
+
+def test_a_broken_default_policy_is_restored(home: Path, secpol: Secpol) -> None:
+    secpol("create", "policy", "Mine")
+    secpol("create", "rule", "Mine", "mine", "--filterlist", "All IP Traffic", "--filteraction", "Require Security")
+    everything = {item.name: (item.data, item.references, set(item.owners)) for item in objects_of(home)}
+    for item in builtin_objects():
+        _lose(home, item.name)
+        secpol("builtin")
+        secpol("check")
+    now = {item.name: (item.data, item.references, set(item.owners)) for item in objects_of(home)}
+    assert now == everything
 
 
 @pytest.mark.usefixtures("lab")
