@@ -306,6 +306,9 @@ def _decoded(item: StoredObject) -> BlobData:
     data = decode(item.data)
     if not isinstance(data, _DATA[item.object_class]):
         raise PolicyError(f"is not that of an {item.name.class_name}")
+    if not isinstance(data, FilterData) and data.rest:
+        # Read is by the numbers of records; where the length says more, one of the two is wrong.
+        raise PolicyError(f"the length counts {len(data.rest)} bytes more than what is in it takes")
     if isinstance(data, IsakmpData):
         records.key_exchange_of(data, item.guid)
     elif isinstance(data, NegotiationData):

@@ -152,6 +152,12 @@ def _change_data(text: str, **fields: object) -> Break:
     return change
 
 
+def _counting(text: str, number: int) -> bytes:
+    """The blob of a filter action whose number of offers says fewer than there are."""
+    data = next(item.data for item in builtin_objects() if item.name == ObjectName.parse(text))
+    return data[:20] + number.to_bytes(4, "little") + data[24:]
+
+
 def _two_lists(store: MemoryStore) -> None:
     """Linked both ways, but more than a rule may have."""
     other = ObjectName.parse("ipsecFilter{72385235-" + FAMILY)
@@ -176,6 +182,10 @@ def _shared_rule(store: MemoryStore) -> None:
         (
             setting(RULE, data=builtin_objects()[0].data),
             f"{RULE}: ipsecData: is not that of an ipsecNFA",
+        ),
+        (
+            setting(REQUEST, data=_counting(REQUEST, 2)),
+            f"{REQUEST}: ipsecData: the length counts 240 bytes more than what is in it takes",
         ),
         (_change_data(RULE, is_tunnel=1), f"{RULE}: ipsecData: a tunnel without an endpoint"),
         (setting(REQUEST, action=None), f"{REQUEST}: ipsecData: ipsecNegotiationPolicyAction: none; accepted: "),
