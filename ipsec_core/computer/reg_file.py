@@ -13,12 +13,12 @@ Read: "Windows Registry Editor Version 5.00", in UTF-16LE or UTF-8, each with or
       03
     "name"=hex(7):61,00,00,00,00,00       by the number of a type: 0 REG_NONE, 1 REG_SZ, 2 REG_EXPAND_SZ, 3 REG_BINARY,
                                           4 REG_DWORD, 7 REG_MULTI_SZ, b REG_QWORD; texts are UTF-16LE, in REGEDIT4
-                                          8-bit, and end with a NUL
+                                          8-bit, and end with a NUL; 5, 6, 8, 9, a as bytes, which is all they are here
     "name"=-                              removes the value
 
-Not accepted: HKEY_CLASSES_ROOT and HKEY_CURRENT_CONFIG (views of other hives), the types 5, 6, 8, 9, a (and numbers
-that are no type), other escapes in quotes, comments within continued lines or behind a key, a REG_DWORD or REG_QWORD of
-another length than 4 or 8, an empty text inside of a REG_MULTI_SZ.
+Not accepted: HKEY_CLASSES_ROOT and HKEY_CURRENT_CONFIG (views of other hives), numbers that are no type, other
+escapes in quotes, comments within continued lines or behind a key, a REG_DWORD or REG_QWORD of another length than 4 or
+8. Empty texts at the end of a REG_MULTI_SZ are its end.
 
 Every error is one line, `FILE:LINE: what; accepted: ...`, and never shows data: it may be a preshared key.
 """
@@ -222,10 +222,7 @@ def _typed(number: int, data: bytes, encoding: str) -> Value:
         raise RegistryError(f"{kind.name} of bytes that are no text; accepted: {_ENCODINGS[encoding]}") from None
     if kind in _TEXTS:
         return Value(kind, text.removesuffix("\0"))
-    texts = text.rstrip("\0").split("\0") if text.strip("\0") else []
-    if "" in texts:
-        raise RegistryError("REG_MULTI_SZ with an empty text inside; accepted: texts, each with a NUL behind it, a NUL")
-    return Value(kind, tuple(texts))
+    return Value(kind, tuple(text.rstrip("\0").split("\0")) if text.strip("\0") else ())
 
 
 def _unquoted(text: str) -> str:

@@ -53,9 +53,23 @@ class RegistryType(IntEnum):
     REG_EXPAND_SZ = 2
     REG_BINARY = 3
     REG_DWORD = 4
+    REG_DWORD_BIG_ENDIAN = 5
+    REG_LINK = 6
     REG_MULTI_SZ = 7
+    REG_RESOURCE_LIST = 8
+    REG_FULL_RESOURCE_DESCRIPTOR = 9
+    REG_RESOURCE_REQUIREMENTS_LIST = 10
     REG_QWORD = 11
 
+
+SYSTEM_TYPES = (
+    RegistryType.REG_DWORD_BIG_ENDIAN,
+    RegistryType.REG_LINK,
+    RegistryType.REG_RESOURCE_LIST,
+    RegistryType.REG_FULL_RESOURCE_DESCRIPTOR,
+    RegistryType.REG_RESOURCE_REQUIREMENTS_LIST,
+)
+"""Of the system's own keys, kept for the exports of whole machines; nothing here looks into them."""
 
 # The first type of a Python type is what a value of it becomes by itself.
 _PYTHON_TYPES: dict[RegistryType, type] = {
@@ -66,6 +80,7 @@ _PYTHON_TYPES: dict[RegistryType, type] = {
     RegistryType.REG_NONE: bytes,
     RegistryType.REG_EXPAND_SZ: str,
     RegistryType.REG_QWORD: int,
+    **dict.fromkeys(SYSTEM_TYPES, bytes),
 }
 _BITS = {RegistryType.REG_DWORD: 32, RegistryType.REG_QWORD: 64}
 
@@ -251,7 +266,7 @@ class Registry:
     def set(self, key: str, name: str, value: object, type: RegistryType | None = None) -> None:
         """Write a value, and its key where missing. The type is the given one, else follows from the Python type.
 
-        int is REG_DWORD, str REG_SZ, bytes REG_BINARY, tuple of str REG_MULTI_SZ (none of them empty). The empty name
+        int is REG_DWORD, str REG_SZ, bytes REG_BINARY, tuple of str REG_MULTI_SZ (the last not empty). The empty name
         is that of the key's default value.
         """
         path = full_path(key)
@@ -443,9 +458,10 @@ def _check(path: str, name: str, value: object, type: RegistryType | None) -> tu
             raise RegistryError(f"{place}: {value} is out of range; accepted: {accepted}")
     if item is _LOG and not _LOG_NAME.fullmatch(str(value)):
         raise RegistryError(f"{place}: {shown} is no name of a log; accepted: {item.accepted}")
-    for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
-        if _HALF_PAIR.search(text) or (kind is RegistryType.REG_MULTI_SZ and (not text or "\0" in text)):
-            accepted = "texts without halves of surrogate pairs; in REG_MULTI_SZ not empty and without NUL"
+    texts: tuple[str, ...] = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
+    for text in texts:
+        if _HALF_PAIR.search(text) or (kind is RegistryType.REG_MULTI_SZ and ("\0" in text or not texts[-1])):
+            accepted = "texts without halves of surrogate pairs; in REG_MULTI_SZ without NUL, the last not empty"
             raise RegistryError(f"{place}: {shown} cannot be kept as {kind.name}; accepted: {accepted}")
     return kind, value  # type: ignore[return-value]
 

@@ -15,6 +15,7 @@ from ipsec_core.computer import reg_file
 from ipsec_core.computer.registry import (
     KNOWN_VALUES,
     POLICY_REFERENCE_KEYS,
+    SYSTEM_TYPES,
     KnownValue,
     Registry,
     RegistryType,
@@ -111,7 +112,7 @@ def query(key: str | None, directory: Path, name: str | None, default: bool, bel
     "--type",
     "kind",
     metavar="TYPE",
-    type=click.Choice([kind.name for kind in RegistryType], case_sensitive=False),
+    type=click.Choice([kind.name for kind in RegistryType if kind not in SYSTEM_TYPES], case_sensitive=False),
     help="REG_DWORD, ... [default: that of the subsystem's value of this name, else REG_SZ]",
 )
 @click.option(
@@ -256,7 +257,10 @@ def _parsed(kind: RegistryType, data: tuple[str, ...], separator: str, item: Kno
     if kind is RegistryType.REG_MULTI_SZ:
         if not separator:
             raise click.UsageError("/s: nothing cannot separate; accepted: a text")
-        return tuple(text for part in data if part for text in part.split(separator))
+        texts = tuple(text for part in data if part for text in part.split(separator))
+        if "" in texts:
+            raise click.UsageError("/d: an empty text; accepted: texts with one separator between")
+        return texts
     if len(data) > 1:
         raise click.UsageError(f"/d is given {len(data)} times; accepted: once for {kind.name}")
     text = data[0] if data else ""

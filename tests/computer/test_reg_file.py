@@ -85,6 +85,12 @@ def refusal(data: bytes) -> str:
         ("hex(7):00,00", "REG_MULTI_SZ", ()),
         ("hex(7):00,00,00,00", "REG_MULTI_SZ", ()),
         ("hex(7):", "REG_MULTI_SZ", ()),
+        ("hex(7):61,00,00,00,00,00,62,00", "REG_MULTI_SZ", ("a", "", "b")),
+        ("hex(5):00,00,00,01", "REG_DWORD_BIG_ENDIAN", b"\0\0\0\1"),
+        ("hex(6):5c,00", "REG_LINK", b"\\\0"),
+        ("hex(8):01", "REG_RESOURCE_LIST", b"\1"),
+        ("hex(9):01", "REG_FULL_RESOURCE_DESCRIPTOR", b"\1"),
+        ("hex(a):", "REG_RESOURCE_REQUIREMENTS_LIST", b""),
     ],
 )
 def test_data(data: str, kind: str, value: object) -> None:
@@ -154,13 +160,12 @@ def test_the_old_format_is_eight_bit_inside_and_outside() -> None:
         ([f"[{KEY}]", '"v"=hex:\\', "  ; a comment", "01"], 5, "accepted: bytes of two hexadecimal digits"),
         ([f"[{KEY}]", '"v"=hex:01,'], 4, "accepted: bytes of two hexadecimal digits"),
         ([f"[{KEY}]", '"v"=hex:01 02'], 4, "accepted: bytes of two hexadecimal digits"),
-        ([f"[{KEY}]", '"v"=hex(6):00,00'], 4, "hex(6) is a type that is not kept here; accepted: hex(0) REG_NONE, "),
+        ([f"[{KEY}]", '"v"=hex(3e9):00'], 4, "hex(3e9) is a type that is not kept here; accepted: hex(0) REG_NONE, "),
         ([f"[{KEY}]", '"v"=hex(ffff0000):'], 4, "hex(ffff0000) is a type that is not kept here"),
         ([f"[{KEY}]", '"v"=hex(4):00,00'], 4, "REG_DWORD of 2 bytes; accepted: 4 bytes"),
         ([f"[{KEY}]", '"v"=hex(b):00,00,00,00'], 4, "REG_QWORD of 4 bytes; accepted: 8 bytes"),
         ([f"[{KEY}]", '"v"=hex(1):61'], 4, "REG_SZ of bytes that are no text; accepted: UTF-16LE"),
         ([f"[{KEY}]", '"v"=hex(2):00,d8'], 4, "REG_EXPAND_SZ of bytes that are no text"),
-        ([f"[{KEY}]", '"v"=hex(7):61,00,00,00,00,00,62,00'], 4, "REG_MULTI_SZ with an empty text inside"),
     ],
 )
 def test_wrong_lines(lines: list[str], where: int, what: str) -> None:

@@ -223,7 +223,7 @@ def test_delete(call: Any, policy: Path) -> None:
         (("add", r"HKLM\x", "/v", "a", "/t", "REG_DWORD"), "/d: not a REG_DWORD; accepted:"),
         (("add", r"HKLM\x", "/v", "a", "/t", "REG_DWORD", "/d", "4294967296"), "a: 4294967296 is out of"),
         (("add", r"HKLM\x", "/v", "a", "/t", "REG_BINARY", "/d", "abc"), "/d: not a REG_BINARY; accepted:"),
-        (("add", r"HKLM\x", "/v", "a", "/t", "REG_MULTI_SZ", "/d", r"a\0\0b"), "cannot be kept as REG_MULTI"),
+        (("add", r"HKLM\x", "/v", "a", "/t", "REG_MULTI_SZ", "/d", r"a\0\0b"), "/d: an empty text; accepted: "),
         (("add", r"HKLM\x", "/v", "a", "/t", "REG_MULTI_SZ", "/s", ""), "/s: nothing cannot separate"),
         (("add", IPSEC, "/v", "SAIdleTime", "/d", "long"), "not a REG_DWORD; accepted: 300 to 3600 (seconds)"),
         (("add", IPSEC, "/v", "SAIdleTime", "/d", "299"), "SAIdleTime: 299 is out of range; accepted: 300"),
