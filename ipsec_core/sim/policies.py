@@ -116,7 +116,7 @@ class Sources:
 
 
 def _built_in(wanted: str, own: Mapping[str, Policy]) -> Policy:
-    if wanted not in BUILTIN_NAMES:
+    if wanted.casefold() not in map(str.casefold, BUILTIN_NAMES):
         accepted = ", ".join((*own, *BUILTIN_NAMES, *(f"a {end} file" for end in _FILES), *_ADDRESSES))
         raise PolicyError(f"{wanted!r} is not known; accepted: {accepted}")
     return builtin_policy(wanted)
@@ -168,9 +168,10 @@ def _chosen(reading: Reading, place: str, name: str) -> uuid.UUID:
 
 
 def _choice(reading: Reading) -> str:
-    return f"{{ from = ..., name = ... }} with one of {_names(reading)}"
+    has = any(item.object_class is ObjectClass.POLICY for item in reading.objects)
+    return ("{ from = ..., name = ... } with one of " if has else "") + _names(reading)
 
 
 def _names(reading: Reading) -> str:
     found = [item.display_name for item in reading.objects if item.object_class is ObjectClass.POLICY]
-    return ", ".join(map(repr, found)) or "there is none"
+    return ", ".join(map(repr, found)) or "a file with policies"

@@ -135,6 +135,7 @@ def test_the_realm(tmp_path: Path, realm: str, message: str) -> None:
 @pytest.mark.parametrize("name", BUILTIN_NAMES)
 def test_built_in_by_name(tmp_path: Path, name: str) -> None:
     assert loaded(tmp_path, f'"{name}"') == builtin_policy(name)
+    assert loaded(tmp_path, f'"{name.upper()}"') == builtin_policy(name)
 
 
 def test_a_file_of_its_own(tmp_path: Path) -> None:
@@ -180,6 +181,8 @@ WRONG = [
     ('"bad.reg"', "{0}/bad.reg:1: not a file of the Registry Editor; accepted: "),
     ('"bad.ldif"', "{0}/bad.ldif: line 1: not LDIF; accepted: "),
     ('"made.ldif"', "{0}/made.ldif: no policy is assigned there; accepted: " + CHOICE + NAMES),
+    ('"empty.ldif"', "{0}/empty.ldif: no policy is assigned there; accepted: a file with policies"),
+    ('{{ from = "empty.ldif", name = "x" }}', "{0}/empty.ldif: there is no policy 'x'; accepted: a file with policies"),
     (
         '"lost.ldif"',
         "{0}/lost.ldif: ipsecPolicy{{00000000-" + ZEROS + "}} is assigned, but is not there; accepted: " + CHOICE,
@@ -196,6 +199,7 @@ WRONG = [
 def test_wrong(tmp_path: Path, policy: str, message: str) -> None:
     write_ldif(tmp_path / "made.ldif", None)
     write_ldif(tmp_path / "lost.ldif", uuid.UUID(int=0))
+    (tmp_path / "empty.ldif").write_text("")
     write_reg(tmp_path / "made.reg", None)
     (tmp_path / "mine.toml").write_text('name = "Mine"')
     for name in ("bad.reg", "bad.ldif"):
