@@ -112,9 +112,12 @@ def _read_reg(path: Path, whole: bool) -> MemoryStore:
         store = RegistryStore(state.registry)
         operations: list[reg_file.Operation] = []
         for one in reg_file.parse(data, str(path)):
-            if _is_below(one.key, str(store)) and isinstance(one, reg_file.CreateKey | reg_file.SetValue):
+            written = isinstance(one, reg_file.CreateKey | reg_file.SetValue)
+            if _is_below(one.key, str(store)) and (written or not whole):
                 operations.append(one)
             elif whole:
+                if not written:
+                    raise PolicyError(f"{one.where}: a deletion would be lost; accepted: keys and values")
                 raise PolicyError(f"{one.where}: {one.key} is outside of the policies; accepted below: {store}")
         reg_file.apply(state.registry, operations)
         try:
@@ -173,6 +176,8 @@ def put_objects(store: PolicyStore, found: MemoryStore, where: str) -> None:
     except PolicyError as error:
         raise PolicyError(f"{where}: {error}") from None
     incoming = by_name(found.objects())
+    if not incoming and found.assigned() is None:
+        raise PolicyError(f"{where}: no policy objects in it; accepted: a file with policies")
     # Rules that are there already and use an object that comes: it has to know its way back to them.
     users: dict[ObjectName, list[ObjectName]] = {}
     for item in store.objects():

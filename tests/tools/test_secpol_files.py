@@ -266,6 +266,32 @@ def test_a_file_that_is_not_there(home: Path, tmp_path: Path, suffix: str) -> No
     assert line.startswith(f"ipsec-core: {file}: No such file or directory; accepted: ")
 
 
+@pytest.mark.parametrize("name", ["x.reg", "x.ldif"])
+def test_a_file_without_policies_is_not_imported(home: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    head = "Windows Registry Editor Version 5.00\n\n[HKEY_LOCAL_MACHINE\\SOFTWARE\\Others]\n"
+    file.write_text(head if name.endswith(".reg") else "")
+    before = objects_of(home)
+    result = run("--state", home, "import", file)
+    line = f"ipsec-core: {file}: no policy objects in it; accepted: a file with policies\n"
+    assert (result.exit_code, result.stderr, objects_of(home)) == (2, line, before)
+
+
+def test_deletions_in_a_registry_file_count(home: Path, tmp_path: Path) -> None:
+    """As the Registry Editor would carry them out: from top to bottom."""
+    file = tmp_path / "x.reg"
+    assert run("--state", home, "assign", "Lab").exit_code == 0
+    assert run("--state", home, "export", file).exit_code == 0
+    local = r"HKEY_LOCAL_MACHINE\SOFTWARE\Policies\Microsoft\Windows\IPSec\Policy\Local"
+    text = file.read_bytes().decode("utf-16") + f'[{local}]\r\n"ActivePolicy"=-\r\n'
+    file.write_bytes(text.encode("utf-16"))
+    assert run("--state", tmp_path / "BOB", "import", file).exit_code == 0
+    assert catalogue_of(tmp_path / "BOB").assigned is None
+    refused = run("--file", file, "assign", "Lab")
+    assert refused.exit_code == 2
+    assert refused.stderr.endswith("a deletion would be lost; accepted: keys and values\n")
+
+
 def test_a_file_with_broken_links_is_not_imported(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "broken.reg"
     call("--state", home, "export", file, "Lab")
