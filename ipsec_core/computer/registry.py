@@ -355,7 +355,8 @@ class Registry:
         path = full_path(key)
         value = self._row(path, name)
         if value is None:
-            raise RegistryError(f"{path}: there is no value {name!r}")
+            what = f"value {name!r}" if name else "default value"
+            raise RegistryError(f"{path}: there is no {what}")
         return value
 
     def _row(self, path: str, name: str) -> Value | None:

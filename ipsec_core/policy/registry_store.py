@@ -226,7 +226,7 @@ def _reference(data: _Data) -> ObjectName:
     text = _text(data)
     found = re.match(r"(?:.*\\|CN=)?([^\\,={}]+\{[^{}]*\})(?:,|\Z)", text, re.IGNORECASE)
     if found is None:
-        raise PolicyError(f"{text!r} is not a reference; accepted: {_PATH}\\Local\\ipsecNFA{{GUID}}")
+        raise PolicyError(f"{text!r} is not a reference; accepted: {_PATH}\\Local\\CLASS{{GUID}}")
     return ObjectName.parse(found[1])
 
 

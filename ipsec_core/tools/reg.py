@@ -195,6 +195,8 @@ def export(key: str, file: Path, directory: Path, utf8: bool, overwrite: bool) -
     """
     if file.exists() and not overwrite:
         raise click.UsageError(f"{file}: exists already; accepted: another file, or -y")
+    if not file.parent.is_dir():
+        raise click.UsageError(f"{file.parent}: there is no such directory; accepted: one that is there")
     with State.open(directory, patience=PATIENCE) as state:
         text = reg_file.export(state.registry, key)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as out:
@@ -299,7 +301,8 @@ def _found(registry: Registry, key: str, name: str | None, below: bool) -> list[
     ]
     found = [item for item in asked if item[1]]
     if not found:
-        raise RegistryError(f"{full_path(key)}: there is no value {name!r}, nor below")
+        what = f"value {name!r}" if name else "default value"
+        raise RegistryError(f"{full_path(key)}: there is no {what}, nor below")
     return found
 
 

@@ -172,7 +172,7 @@ def test_a_value_that_says_nothing(registry: Registry, name: str, value: object,
 
 def test_an_assignment_that_says_nothing(registry: Registry) -> None:
     registry.set(LOCAL, "ActivePolicy", "Server")
-    with pytest.raises(PolicyError, match="Local: ActivePolicy: 'Server' is not a reference"):
+    with pytest.raises(PolicyError, match=r"Local: ActivePolicy: 'Server' is not a reference; .*\\CLASS{GUID}$"):
         RegistryStore(registry).assigned()
     registry.set(LOCAL, "ActivePolicy", rf"{PATH}\{RULE}")
     with pytest.raises(PolicyError, match="is no ipsecPolicy"):
