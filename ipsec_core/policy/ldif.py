@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipsec_core.errors import PolicyError
 
 _ATTRIBUTE = re.compile(rb"([A-Za-z0-9][A-Za-z0-9.-]*)(?:;[A-Za-z0-9;-]*)?:(:|<)?[ ]*(.*)", re.DOTALL)
+_CHANGE = "a change record; accepted: entries, or changetype: add"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ def _unfolded(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _attribute(number: int, line: bytes) -> tuple[str, bytes]:
     match = _ATTRIBUTE.fullmatch(line)
+    if line == b"-":  # between the modifications of one entry
+        raise PolicyError(f"line {number}: {_CHANGE}")
     if match is None:
         raise PolicyError(f"line {number}: not LDIF; accepted: NAME: VALUE, NAME:: BASE64")
     name, kind, value = match[1].decode("ascii").casefold(), match[2], match[3]
@@ -91,7 +94,7 @@ def _entry(record: Sequence[tuple[int, str, bytes]]) -> Iterator[Entry]:
             raise PolicyError(f"line {at}: a second dn in the record of line {number}")
         if key == "changetype":
             if octets.strip().lower() != b"add":
-                raise PolicyError(f"line {at}: a change record; accepted: entries, or changetype: add")
+                raise PolicyError(f"line {at}: {_CHANGE}")
             continue
         values.setdefault(key, []).append(octets)
     yield Entry(dn, values, number)

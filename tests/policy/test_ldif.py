@@ -88,6 +88,7 @@ result: 0 Success
         ("dn: a\ncn:< file:///etc/passwd\n", "line 2: the value is elsewhere"),
         ("dn: a\ndn: b\n", "line 2: a second dn in the record of line 1"),
         ("dn: a\nchangetype: delete\n", "line 2: a change record; accepted: entries, or changetype: add"),
+        ("dn: a\nchangetype: modify\nreplace: cn\ncn: b\n-\n", "line 5: a change record; accepted: entries, or"),
         (b"dn: \xff\n", "line 1: dn is not UTF-8"),
         (b"\xff\xfea", "line 1: not UTF-16"),
     ],
