@@ -23,7 +23,8 @@ void ipc_follow_peer(ipc_driver *d, const struct ipc_burst *b, uint32_t i, uint3
     const uint8_t *packet = ipc_burst_packet(b, i), *udp = packet + at - IPC_UDP_HEADER;
     uint32_t peer = ipc_load32(packet + 12);
     uint16_t port = ipc_load16(udp);
-    if (peer == sa->in.peer && port == sa->in.peer_port) return;
+    /* Port 0 is nowhere that anything could be sent to. */
+    if (!port || (peer == sa->in.peer && port == sa->in.peer_port)) return;
     const struct ipc_upcall u = {
         .time = b->time[i],
         .sa = ipc_handle(index, ipc_ctl(d, index)->generation),

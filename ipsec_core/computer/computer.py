@@ -296,10 +296,13 @@ class Computer(RemoteAccess):
         self._settle(now)
 
     def datagram(self, now: float, packet: bytes) -> None:
-        """An IPv4/UDP packet to port 500 or 4500. Without a policy in effect IKE keeps silent."""
+        """An IPv4/UDP packet to port 500 or 4500. Without a policy in effect IKE keeps silent.
+
+        Nobody can be answered at port 0: what comes from there is nothing.
+        """
         self._at(now)
         parsed = udp.parse(packet)
-        if parsed and self._view:
+        if parsed and parsed.source_port and self._view:
             self._engine.receive_datagram(
                 now, parsed.data, (str(parsed.source), parsed.source_port), parsed.destination_port
             )

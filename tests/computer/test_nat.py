@@ -143,6 +143,22 @@ def test_another_mapping() -> None:
     assert key == 2, "sequence numbers go on"
 
 
+@pytest.mark.parametrize("what", ["ESP", "IKE"])
+def test_nobody_is_at_port_0(what: str) -> None:
+    """Nothing protects the ports of a packet: who changes them on its way to 0 does no more than that."""
+    pair = connected(profile="modern")
+    before = [sa.handle for sa in pair.b.driver.sas()]
+    pair.shift = -4500
+    if what == "ESP":
+        pair.send(11)
+        assert inner(pair.delivered[-1]) == (PUBLIC, B, bytes(11))
+    else:
+        pair.a.update_policy(pair.now, None)
+        pair.settle()
+    assert (4500, 4500) in pair.seen
+    assert [sa.handle for sa in pair.b.driver.sas()] == before
+
+
 def test_ah_does_not_pass() -> None:
     pair = NatPair(policy("AH[SHA1]", METHOD), policy("AH[SHA1]", METHOD), **UPDATED)
     pair.send(10)

@@ -323,6 +323,17 @@ def test_only_a_good_packet_does() -> None:
     assert moves(into) == []
 
 
+def test_nobody_is_at_port_0() -> None:
+    into = receiving()
+    nowhere = IP(from_port(1029, 1))
+    nowhere[UDP].sport = 0
+    del nowhere.chksum, nowhere[UDP].chksum
+    assert statuses(into, "in", [bytes(nowhere)]) == [GOOD]
+    assert moves(into) == []
+    run(into, "in", [from_port(61000, 2)])
+    assert len(moves(into)) == 1, "it is watched further on"
+
+
 def test_an_address_of_transport_mode_is_told_though_the_packet_is_none_of_the_sas() -> None:
     into = receiving()
     assert statuses(into, "in", [from_port(61000, 1, "192.0.2.200")]) == [Status.WRONG_SELECTOR]
