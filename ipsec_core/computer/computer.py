@@ -496,7 +496,8 @@ class Computer(RemoteAccess):
     def _follow(self, now: float, event: PathChanged) -> None:
         """A NAT has moved the peer. In transport mode another address is another host to the selectors: begin anew."""
         for pair in list(self._pairs.values()):
-            if pair.event.remote != event.remote or pair.peer != event.former or pair.replaced:
+            same = pair.event.remote == event.remote and pair.event.peer_id == event.peer_id
+            if not same or pair.peer != event.former or pair.replaced:
                 continue
             if event.address == event.former[0] or pair.event.encapsulation is Encapsulation.TUNNEL:
                 switch(self.driver, pair, self._idle_seconds)

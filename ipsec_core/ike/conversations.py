@@ -171,7 +171,7 @@ class QuickConversation(Conversation):
 class Child:
     """A live SA pair, or a bundle of two; SPIs by protocol, AH first. The first ones name it.
 
-    `peer_behind`: a NAT is in front of the peer, which may turn up elsewhere.
+    `peer_behind`: a NAT is in front of the peer, which may turn up elsewhere; `peer_id` tells it from others there.
     """
 
     remote: str
@@ -180,6 +180,7 @@ class Child:
     outbound: dict[Protocol, int]
     created: float
     peer_behind: bool
+    peer_id: bytes
 
     @property
     def inbound_spi(self) -> int:

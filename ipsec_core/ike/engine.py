@@ -167,9 +167,9 @@ class IkeEngine:
             return
         path = Path(*origin, NAT_T_PORT)
         for main in self._mains.alive(child.remote):
-            if (main.path.address, main.path.port) == former:
+            if main.exchange.peer_id == child.peer_id and (main.path.address, main.path.port) == former:
                 main.path = path
-        self._out.moved(now, child.remote, former, path)
+        self._out.moved(now, child.remote, child.peer_id, former, path)
 
     def close(
         self,

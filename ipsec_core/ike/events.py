@@ -157,7 +157,8 @@ class QuickModeEstablished:
     `selectors` are seen from us; `reference` is the filter of our acquire or of our responder's policy; `answers` are
     the references of all acquires that this pair answers (none on a plain responder). `inbound` and `outbound` have an
     SA for each protocol of the offer, AH before ESP (AH is outside, RFC 2401 section 4.5); the SPI of the first names
-    the pair. `udp`: ESP in UDP, None without a NAT.
+    the pair. `udp`: ESP in UDP, None without a NAT. `peer_id` (its ID payload of Main Mode) tells the peer from others
+    that are behind the same NAT.
 
     `previous` is the inbound SPI of the pair with the same selectors that this one replaces (a rekey): the caller ends
     it with `delete_child` when traffic has moved over, and with it those that are older still. When both ends negotiate
@@ -180,6 +181,7 @@ class QuickModeEstablished:
     encapsulation: Encapsulation
     previous: int | None
     udp: UdpEncapsulation | None
+    peer_id: bytes = b""
 
     @property
     def inbound_spi(self) -> int:
@@ -251,7 +253,8 @@ class PathChanged:
     """A NAT has given the peer `remote` another address or port (RFC 3947 section 7).
 
     ESP in UDP that went to `former`, an (address, port), goes from our `local_port` to (`address`, `port`) from now on.
-    Others behind the same NAT, at other ports, stay where they are.
+    Others behind the same NAT, which have another `peer_id`, stay where they are: a NAT that begins anew may give one
+    the port of another.
     """
 
     time: float
@@ -261,6 +264,7 @@ class PathChanged:
     address: str
     port: int
     local_port: int
+    peer_id: bytes
 
 
 Event = (

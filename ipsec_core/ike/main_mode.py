@@ -110,6 +110,7 @@ class MainMode:
         self.common = vendor_ids.Capabilities()
         self.nat: NatPath | None = None
         self.peer: PeerIdentity | None = None
+        self.peer_id = b""
         self.peer_initial_contact = False
         self._random = random
         self._initial_contact = initial_contact
@@ -403,7 +404,7 @@ class MainMode:
             peer = self._authentication.verify(message.now, identity, message.payloads, proof)
         except MalformedMessage as error:
             raise Unverified(str(error)) from error
-        self.peer = peer
+        self.peer, self.peer_id = peer, identity.body()
         self._check_identity(identity)
         self.peer_initial_contact = any(
             notification.notify == Notify.INITIAL_CONTACT

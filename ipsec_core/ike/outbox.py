@@ -137,12 +137,14 @@ class Outbox:
         main.used = now
         if main.origin != main.path:
             former, main.path = main.path, main.origin
-            self.moved(now, main.remote, (former.address, former.port), main.path)
+            self.moved(now, main.remote, main.exchange.peer_id, (former.address, former.port), main.path)
 
-    def moved(self, now: float, remote: str, former: tuple[str, int], path: Path) -> None:
+    def moved(self, now: float, remote: str, peer_id: bytes, former: tuple[str, int], path: Path) -> None:
         """Report where a peer is now."""
         self.note("Path: %s is at %s port %d", remote, path.address, path.port)
-        self.events.append(PathChanged(now, self.local, remote, former, path.address, path.port, path.local_port))
+        self.events.append(
+            PathChanged(now, self.local, remote, former, path.address, path.port, path.local_port, peer_id)
+        )
 
     def new_message_id(self, main: MainConversation) -> int:
         while not (message_id := int.from_bytes(self.random(4))) or message_id in main.message_ids:

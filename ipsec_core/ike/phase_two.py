@@ -191,7 +191,10 @@ class QuickModes:
         previous = self._children.get(quick.previous) if quick.previous is not None else None
         nat = quick.main.nat
         peer_behind = nat is not None and nat.remote_behind
-        child = Child(remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now, peer_behind)
+        peer_id = quick.main.exchange.peer_id
+        child = Child(
+            remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now, peer_behind, peer_id
+        )
         self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1
         self._out.counters["Rekeys"] += previous is not None
@@ -213,6 +216,7 @@ class QuickModes:
                 exchange.offer.encapsulation,
                 previous.inbound_spi if previous else None,
                 self._udp(quick),
+                peer_id,
             )
         )
 

@@ -159,6 +159,99 @@ def test_nobody_is_at_port_0(what: str) -> None:
     assert [sa.handle for sa in pair.b.driver.sas()] == before
 
 
+def tunnels(me: str, *ends: tuple[str, str, str]) -> Policy:
+    """For each (host, our network, its network)."""
+    made = [
+        {
+            "filters": [{"source": source, "destination": destination}],
+            "action": {"negotiate": [METHOD]},
+            "authentication": [{"preshared_key": "lab"}],
+            "tunnel_endpoint": endpoint,
+        }
+        for host, ours, theirs in ends
+        for source, destination, endpoint in ((ours, theirs, host), (theirs, ours, me))
+    ]
+    return policy_from_table({"name": "Lab", "rules": made}, "test")
+
+
+class Branches:
+    """Two computers behind one NAT, which gives each a `port` for its port 4500, and the `gate` that knows PUBLIC."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.port = {"10.0.0.11": 20011, "10.0.0.12": 20012}
+        nets = dict(zip(self.port, ("10.1.0.0/16", "10.2.0.0/16"), strict=True))
+        server = "10.9.0.0/16"
+        self.gate = self._computer(B, tunnels(B, *((PUBLIC, server, net) for net in nets.values())))
+        self.inside = {host: self._computer(host, tunnels(host, (B, net, server))) for host, net in nets.items()}
+
+    def _computer(self, address: str, policy: Policy) -> Computer:
+        computer = Computer(address, IPv4Address(address), policy, seed=address.encode(), hold_packets=8, **UPDATED)
+        computer.start(0.0)
+        return computer
+
+    def send(self, sender: Computer, source: str, destination: str) -> list[bytes]:
+        """A packet of a user, and all that follows; what has come out at the other end."""
+        burst = Burst(1).load([bytes(IP(src=source, dst=destination) / UDP(sport=40001, dport=40002))])
+        come = self._carry(sender, burst)
+        moved = True
+        while moved:
+            moved = False
+            for computer in (self.gate, *self.inside.values()):
+                for upcall in computer.driver.upcalls():
+                    computer.upcall(self.now, upcall)
+                    moved = True
+                for packet in computer.take_packets():
+                    self.now += 0.001
+                    receiver, packet = self._translated(computer, packet)
+                    receiver.datagram(self.now, packet)
+                    moved = True
+                held = Burst(8)
+                if computer.driver.release(held, self.now):
+                    come += self._carry(computer, held)
+                    moved = True
+        return come
+
+    def _carry(self, sender: Computer, burst: Burst) -> list[bytes]:
+        come: list[bytes] = []
+        sender.driver.outbound(burst, self.now)
+        for number in range(len(burst)):
+            if burst.status[number] == Status.PROTECTED:
+                receiver, packet = self._translated(sender, burst.packet(number))
+                arrived = Burst(1).load([packet])
+                if receiver.driver.inbound(arrived, self.now):
+                    come += arrived.packets()
+        return come
+
+    def _translated(self, sender: Computer, packet: bytes) -> tuple[Computer, bytes]:
+        layer = IP(packet)
+        del layer.chksum, layer[UDP].chksum
+        if sender is not self.gate:
+            layer[UDP].sport += self.port[layer.src] - 4500
+            layer.src = PUBLIC
+            return self.gate, bytes(layer)
+        host, shift = next((h, p - 4500) for h, p in self.port.items() if layer[UDP].dport - p in (0, 500 - 4500))
+        layer.dst = host
+        layer[UDP].dport -= shift
+        return self.inside[host], bytes(layer)
+
+
+def test_two_behind_one_nat_change_places() -> None:
+    """A NAT that begins anew may give each the port of the other: what is for one does not go to the other."""
+    lab = Branches()
+    one, two = lab.inside.values()
+
+    def all_arrive() -> bool:
+        ways = ((one, "10.1.0.1", "10.9.0.1"), (two, "10.2.0.1", "10.9.0.1"))
+        back = [(lab.gate, there, here) for _, here, there in ways]
+        return all(len(lab.send(*way)) == 1 for way in (*ways, *back))
+
+    assert all_arrive()
+    lab.port = dict(zip(lab.port, reversed(lab.port.values()), strict=True))
+    assert all_arrive()
+    assert [main.port for main in lab.gate._engine.main_modes()] == [20012, 20011]
+
+
 def test_ah_does_not_pass() -> None:
     pair = NatPair(policy("AH[SHA1]", METHOD), policy("AH[SHA1]", METHOD), **UPDATED)
     pair.send(10)
