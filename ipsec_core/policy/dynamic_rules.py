@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -46,5 +47,10 @@ class DynamicRules:
             raise PolicyError(f"not dynamic rules; accepted: {', '.join(_KEYS)}")
         described, key_exchange, delete = values
         assert isinstance(described, dict)
+        try:
+            json.dumps(described, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # The state directory takes none, nor does what is made of a preshared key.
+            raise PolicyError("dynamic rules: a text has half a surrogate pair; accepted: Unicode text") from None
         policy = policy_from_table(described, "dynamic rules")
         return cls(policy.rules, policy.key_exchange if key_exchange else None, bool(delete))

@@ -62,3 +62,11 @@ def test_wrong_tables() -> None:
                 DynamicRules.from_table(bad)
     with pytest.raises(PolicyError, match=r"^dynamic rules: "):
         DynamicRules.from_table(good | {"policy": {"name": "x", "rules": [1]}})
+
+
+def test_texts_that_are_no_unicode() -> None:
+    """JSON has them, and arguments that are no UTF-8; the state directory could not be written any more."""
+    for line in ('-f 0+192.0.2.1 -a P:"\udcff"', '-f 0+192.0.2.1 -a CERT:"\udcff"'):
+        table = json.loads(json.dumps(rules(line).to_table()))
+        with pytest.raises(PolicyError, match=r"^dynamic rules: a text has half a surrogate pair; accepted: Unicode"):
+            DynamicRules.from_table(table)
