@@ -147,6 +147,8 @@ class IkeEngine:
         if child is None:
             return
         alive = self._mains.alive(child.remote)
+        # Behind one NAT there may be several.
+        alive = [main for main in alive if main.exchange.peer_id == child.peer_id] or alive
         if alive:
             for protocol, spi in child.inbound.items():
                 delete = wire.Delete(protocol, SPI_LENGTH, (spi.to_bytes(SPI_LENGTH),))

@@ -193,7 +193,10 @@ class Branches:
     def send(self, sender: Computer, source: str, destination: str) -> list[bytes]:
         """A packet of a user, and all that follows; what has come out at the other end."""
         burst = Burst(1).load([bytes(IP(src=source, dst=destination) / UDP(sport=40001, dport=40002))])
-        come = self._carry(sender, burst)
+        return self._carry(sender, burst) + self.settle()
+
+    def settle(self) -> list[bytes]:
+        come: list[bytes] = []
         moved = True
         while moved:
             moved = False
@@ -250,6 +253,17 @@ def test_two_behind_one_nat_change_places() -> None:
     lab.port = dict(zip(lab.port, reversed(lab.port.values()), strict=True))
     assert all_arrive()
     assert [main.port for main in lab.gate._engine.main_modes()] == [20012, 20011]
+
+
+def test_of_two_behind_one_nat_the_right_one_hears_of_an_end() -> None:
+    lab = Branches()
+    for host, source in zip(lab.inside.values(), ("10.1.0.1", "10.2.0.1"), strict=True):
+        assert len(lab.send(host, source, "10.9.0.1")) == 1
+    ((_, first), _) = lab.gate._pairs.items()
+    lab.gate._engine.delete_child(lab.now, first.inbound_spi)
+    lab.gate.timer(lab.now)
+    lab.settle()
+    assert [len(host.associations()) for host in lab.inside.values()] == [0, 2]
 
 
 def test_ah_does_not_pass() -> None:
