@@ -405,7 +405,8 @@ class Computer(RemoteAccess):
         due = True
         while due:
             self._fall_through(now)
-            for event in self._engine.events():
+            events = self._engine.events()
+            for event in events:
                 self._handle(now, event)
             if self._view:
                 self._view.change_filters(self.driver)
@@ -414,7 +415,7 @@ class Computer(RemoteAccess):
             upcalls = self.driver.upcalls()
             for upcall in upcalls:
                 self._upcall(now, upcall)
-            due = bool(upcalls)
+            due = bool(upcalls or events)
         for datagram in self._engine.datagrams():
             address, port = datagram.destination
             self._identification += 1
@@ -494,7 +495,11 @@ class Computer(RemoteAccess):
                 old.retire(self.driver, now)
 
     def _follow(self, now: float, event: PathChanged) -> None:
-        """A NAT has moved the peer. In transport mode another address is another host to the selectors: begin anew."""
+        """A NAT has moved the peer. In transport mode another address is another host to the selectors: begin anew.
+
+        With Main Mode, too, which names the peer by the address that it had.
+        """
+        anew = False
         for pair in list(self._pairs.values()):
             same = pair.event.remote == event.remote and pair.event.peer_id == event.peer_id
             if not same or pair.peer != event.former or pair.replaced:
@@ -504,6 +509,9 @@ class Computer(RemoteAccess):
                 move(self.driver, pair, event.address, event.port, event.local_port, self._idle_seconds)
             else:
                 self._engine.delete_child(now, pair.inbound_spi)
+                anew = True
+        if anew:
+            self._engine.end_main_modes(now, event.remote, event.peer_id)
 
     def _failed(self, event: NegotiationFailed) -> None:
         if event.inbound_spi in self._answered:

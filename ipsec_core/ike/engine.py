@@ -173,6 +173,12 @@ class IkeEngine:
                 main.path = path
         self._out.moved(now, child.remote, child.peer_id, former, path)
 
+    def end_main_modes(self, now: float, remote: str, peer_id: bytes) -> None:
+        """End the Main Modes with one of those that are at an address, and tell it. Its SA pairs live on."""
+        for main in self._mains.alive(remote):
+            if main.exchange.peer_id == peer_id:
+                self._main_modes.end(now, main, FailurePoint.ME)
+
     def close(
         self,
         now: float,

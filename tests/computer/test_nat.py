@@ -143,6 +143,23 @@ def test_another_mapping() -> None:
     assert key == 2, "sequence numbers go on"
 
 
+def test_another_address_of_the_nat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In transport mode the peer is another host from now on: all that was with the former one begins anew."""
+    pair = connected(profile="modern")
+    monkeypatch.setitem(globals(), "PUBLIC", "10.0.0.78")
+    pair.send(11)
+    assert len(pair.delivered) == 1
+    assert pair.b.associations() == pair.a.associations() == []
+    pair.until(pair.now + 1)
+    pair.send(12)
+    pair.send(13)
+    assert inner(pair.delivered[-1]) == ("10.0.0.78", B, bytes(13))
+    (main,) = pair.b._engine.main_modes()
+    assert (main.remote, main.address) == ("10.0.0.78", "10.0.0.78")
+    pair.answer(14)
+    assert inner(pair.delivered[-1]) == (B, A, bytes(14))
+
+
 @pytest.mark.parametrize("what", ["ESP", "IKE"])
 def test_nobody_is_at_port_0(what: str) -> None:
     """Nothing protects the ports of a packet: who changes them on its way to 0 does no more than that."""
