@@ -15,6 +15,7 @@ from ipsec_core.live.agent import Agent, Settings
 from ipsec_core.policy.agent import Directory
 from ipsec_core.policy.objects import parse_guid
 from ipsec_core.sim.wireshark import write_esp_sa, write_ikev1_table
+from ipsec_core.tools.common import Seconds
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> IPv4Address:
@@ -105,7 +106,7 @@ def _directory(
 @click.option("--trace", is_flag=True, help="Show the lines of Oakley.log, and keep them in DIR (EnableLogging).")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=5.0,
     show_default=True,
     metavar="SECONDS",

@@ -16,7 +16,7 @@ from ipsec_core.tools.bench_filter import filter_rows
 from ipsec_core.tools.bench_ike import ike_rows
 from ipsec_core.tools.bench_rows import Row
 from ipsec_core.tools.bench_spi import spi_rows
-from ipsec_core.tools.common import console, json_option, print_json
+from ipsec_core.tools.common import Seconds, console, json_option, print_json
 
 BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {
     "esp": esp_rows,
@@ -33,7 +33,7 @@ BENCHES: dict[str, Callable[[float, int, int | None], Iterator[Row]]] = {
 @click.argument("name")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.001, 60),
+    type=Seconds(0.001, 60),
     default=0.1,
     show_default=True,
     metavar="S",

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,16 @@ import click
 from rich.console import Console
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Seconds(click.FloatRange):
+    """A range of seconds; "nan" is in none, though it compares with no limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 def console(stderr: bool = False) -> Console:

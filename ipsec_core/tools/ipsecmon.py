@@ -10,7 +10,7 @@ import click
 from rich.live import Live
 
 from ipsec_core.computer.state import State
-from ipsec_core.tools.common import console, directory_argument, json_option, print_json
+from ipsec_core.tools.common import Seconds, console, directory_argument, json_option, print_json
 from ipsec_core.tools.monitor_screen import Monitor
 
 DEFAULT_INTERVAL = 15.0
@@ -24,7 +24,7 @@ DEFAULT_INTERVAL = 15.0
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     default=DEFAULT_INTERVAL,
     show_default=True,
     metavar="SECONDS",

@@ -133,7 +133,7 @@ def test_json(call: Any, alice: Path) -> None:
     assert (soft["security"], soft["soft"], soft["spi"]) == ("None", True, 0)
 
 
-@pytest.mark.parametrize("interval", ["0", "-1", "soon"])
+@pytest.mark.parametrize("interval", ["0", "-1", "soon", "nan"])
 def test_wrong_intervals(refused: Callable[..., str], alice: Path, interval: str) -> None:
     assert refused("ipsecmon", alice, "--interval", interval).startswith("ipsec-core ipsecmon: Invalid value for '--in")
 
