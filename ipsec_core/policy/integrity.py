@@ -172,8 +172,6 @@ class _Links:
         if item.object_class is ObjectClass.POLICY:
             yield from self._single(item, ISAKMP, item.isakmp, ObjectClass.ISAKMP)
             yield from self._several(item, NFA, item.nfas, ObjectClass.NFA)
-            if not item.nfas and not self._claimants(item.name, ObjectClass.NFA):
-                yield _Finding(item.name, f"{NFA} is missing; accepted: at least one rule")
         elif item.object_class is ObjectClass.NFA and not self._is_version(item):
             yield from self._single(item, NEGOTIATION, item.negotiation, ObjectClass.NEGOTIATION)
             yield from self._several(item, FILTER, item.filters, ObjectClass.FILTER)

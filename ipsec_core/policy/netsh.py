@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy import words
@@ -33,6 +33,8 @@ from ipsec_core.policy.objects import parse_guid
 from ipsec_core.policy.ranges import DWORD
 from ipsec_core.policy.selectors import Address, Filter, FilterList, parse_protocol
 from ipsec_core.policy.words import Resolve, reference, whole_number
+
+_Named = TypeVar("_Named", Policy, FilterList, FilterAction)
 
 CONNECTION_TYPES = {"lan": ConnectionType.LAN, "dialup": ConnectionType.REMOTE_ACCESS, "all": ConnectionType.ALL}
 _ACTIONS = {kind.text: kind for kind in FilterActionKind}
@@ -212,10 +214,25 @@ class _Session:
             self._catalogue.assign(name if assign else None)
 
     def _delete_policy(self, command: Command) -> None:
-        everything = "all" in command
-        for policy in self._catalogue.policies if everything else (self._catalogue.policy(command.need("name")),):
+        for policy in self._to_delete(command, "policy", self._catalogue.policies, self._catalogue.policy):
+            if self._catalogue.assigned is policy:
+                self._catalogue.assign(None)
+                self._notes.append(f"the policy {policy.name!r} was assigned; no policy is now")
             self._catalogue.delete_policy(reference(policy))
             words.drop_unused(self._catalogue, policy.rules, named=False)
+
+    def _to_delete(
+        self, command: Command, kind: str, items: Sequence[_Named], find: Callable[[str], _Named]
+    ) -> Sequence[_Named]:
+        """All, or the one that is named. What is not there any more is no reason to stop: many scripts clear the way
+        before they begin, and netsh goes on after that."""
+        if "all" in command:
+            return items
+        name = command.need("name")
+        if not _is_guid(name) and not any(item.name.casefold() == name.casefold() for item in items):
+            self._notes.append(f"there is no {kind} {name!r} to delete")
+            return ()
+        return (find(name),)
 
     # -- filter lists --
 
@@ -229,10 +246,9 @@ class _Session:
         self._catalogue.replace_filter_list(reference(old), new, unique=_unique(command))
 
     def _delete_filter_list(self, command: Command) -> None:
-        everything = "all" in command
-        lists = self._catalogue.filter_lists if everything else (self._catalogue.filter_list(command.need("name")),)
-        for item in lists:
-            self._catalogue.delete_filter_list(reference(item))
+        catalogue = self._catalogue
+        for item in self._to_delete(command, "filter list", catalogue.filter_lists, catalogue.filter_list):
+            catalogue.delete_filter_list(reference(item))
 
     def _add_filter(self, command: Command) -> None:
         name = command.need("filterlist")
@@ -286,8 +302,7 @@ class _Session:
 
     def _delete_filter_action(self, command: Command) -> None:
         catalogue = self._catalogue
-        everything = "all" in command
-        for item in catalogue.filter_actions if everything else (catalogue.filter_action(command.need("name")),):
+        for item in self._to_delete(command, "filter action", catalogue.filter_actions, catalogue.filter_action):
             catalogue.delete_filter_action(reference(item))
 
     # -- rules --

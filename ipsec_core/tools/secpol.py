@@ -359,8 +359,6 @@ def import_(place: Place, file: Path, replacing: bool) -> None:
         _run_netsh(place, read_script(file, "a script of netsh ipsec static"), str(file))
     elif suffix in OBJECT_SUFFIXES:
         found = read_store(file)
-        if not found.objects() and found.assigned() is None:
-            raise PolicyError(f"{file}: there are no policies in it; accepted: an export of a policy store")
         with place.writing() as store:
             put_objects(store, found, str(file))
             problems = check(store.objects(), store.assigned())

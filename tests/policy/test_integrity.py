@@ -20,6 +20,7 @@ from ipsec_core.computer.state import State
 from ipsec_core.errors import PolicyError
 from ipsec_core.policy.blobs import FilterData, decode, encode
 from ipsec_core.policy.builtin import builtin_objects
+from ipsec_core.policy.catalogue import Catalogue
 from ipsec_core.policy.integrity import check, repair
 from ipsec_core.policy.methods import SecurityMethod
 from ipsec_core.policy.model import FilterAction, FilterActionKind, Policy, Rule
@@ -211,6 +212,14 @@ def test_a_filter_list_that_is_not_understood() -> None:
     _change_data(ALL_IP, records=(replace(data.records[0], special=2),))(store)
     (line,) = lines(store)
     assert line.startswith(f"{ALL_IP}: ipsecData: filter 1: special address 2 ")
+
+
+def test_a_policy_without_rules_is_one() -> None:
+    """Nothing is wrong with it yet: somebody is about to add them."""
+    catalogue = Catalogue([Policy("A")])
+    store = MemoryStore()
+    save(catalogue, store, 0)
+    assert check(store.objects(), store.assigned()) == ()
 
 
 def test_an_assigned_policy_that_is_not_there() -> None:
