@@ -122,7 +122,9 @@ static void check_upcalls(const struct run *r) {
         for (found = 0; r->soft && r->singles && found + 1 < left; found++)
             if (same_upcall(&fast[i], &slow[found])) break;
         CHECK(same_upcall(&fast[i], &slow[found]));
-        CHECK(fast[i].kind <= IPC_UPCALL_IDLE && fast[i].time <= r->now);
+        CHECK(fast[i].kind <= IPC_UPCALL_MOVED && fast[i].time <= r->now);
+        CHECK(fast[i].kind != IPC_UPCALL_MOVED ||
+              (ipc_address_is_ipv4(fast[i].peer) && fast[i].source_port != 0));
         memmove(slow + found, slow + found + 1, (--left - found) * sizeof *slow);
     }
 }
