@@ -355,8 +355,7 @@ class Registry:
         path = full_path(key)
         value = self._row(path, name)
         if value is None:
-            what = f"value {name!r}" if name else "default value"
-            raise RegistryError(f"{path}: there is no {what}")
+            raise RegistryError(f"{path}: there is no {value_text(name)}")
         return value
 
     def _row(self, path: str, name: str) -> Value | None:
@@ -389,6 +388,11 @@ _TREE = "(path = ? OR (path > ? AND path < ?))"
 
 def _tree(path: str) -> tuple[str, str, str]:
     return path, path + "\\", path + "]"
+
+
+def value_text(name: str) -> str:
+    """How an error calls a value of a key; the empty name is that of the default one."""
+    return f"value {name!r}" if name else "default value"
 
 
 def full_path(key: str) -> str:

@@ -105,6 +105,11 @@ class MainConversation(Conversation):
         return self.exchange.nat
 
     @property
+    def peer_behind(self) -> bool:
+        """Whether a NAT is in front of the peer."""
+        return self.nat is not None and self.nat.remote_behind
+
+    @property
     def cookies(self) -> tuple[bytes, bytes]:
         """(initiator's, responder's); the latter is zero until message 2 has told it."""
         return self.exchange.initiator_cookie, self.exchange.responder_cookie
@@ -134,9 +139,7 @@ class MainConversation(Conversation):
 
         RFC 3947 section 7: a peer behind a NAT may get another address; one that is not has no reason to.
         """
-        return (
-            address == self.remote or address == self.path.address or (self.nat is not None and self.nat.remote_behind)
-        )
+        return address == self.remote or address == self.path.address or self.peer_behind
 
     def check_message_id(self, message_id: int) -> None:
         """MalformedMessage if a message id is not new."""

@@ -362,7 +362,7 @@ class MainModes:
 
         Behind a NAT other computers share its address, and nobody can tell whose the SAs are: they end by themselves.
         """
-        if main.nat is not None and main.nat.remote_behind:
+        if main.peer_behind:
             return
         for other in self._table.alive(main.remote):
             if other is not main and other.established is not None and other.established < main.created:

@@ -189,11 +189,9 @@ class QuickModes:
             self._out.transmit(quick)
             self._out.timers.set((Timer.FORGET, quick), now + self._out.options.patience)
         previous = self._children.get(quick.previous) if quick.previous is not None else None
-        nat = quick.main.nat
-        peer_behind = nat is not None and nat.remote_behind
-        peer_id = quick.main.exchange.peer_id
+        main, peer_id = quick.main, quick.main.exchange.peer_id
         child = Child(
-            remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now, peer_behind, peer_id
+            remote, exchange.selectors, spis(exchange.inbound), spis(exchange.outbound), now, main.peer_behind, peer_id
         )
         self._children.add(child)
         self._out.counters["Oakley quick modes"] += 1

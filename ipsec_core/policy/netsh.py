@@ -229,7 +229,7 @@ class _Session:
         if "all" in command:
             return items
         name = command.need("name")
-        if not _is_guid(name) and not any(item.name.casefold() == name.casefold() for item in items):
+        if not _is_known(name, items):
             self._notes.append(f"there is no {kind} {name!r} to delete")
             return ()
         return (find(name),)
@@ -254,8 +254,8 @@ class _Session:
         name = command.need("filterlist")
         if name.casefold() != self._open_name or not self._open_list:
             self._flush_filters()
-            exists = any(item.name.casefold() == name.casefold() for item in self._catalogue.filter_lists)
-            find = self._catalogue.filter_list if exists or _is_guid(name) else self._new_filter_list
+            known = _is_known(name, self._catalogue.filter_lists)
+            find = self._catalogue.filter_list if known else self._new_filter_list
             self._open_list, self._open_name = reference(find(name)), name.casefold()
         self._filters += self._read_filters(command)
 
@@ -508,6 +508,11 @@ def _is_guid(text: str) -> bool:
     except PolicyError:
         return False
     return True
+
+
+def _is_known(name: str, items: Iterable[_Named]) -> bool:
+    """Whether something is there by that name; a GUID is one that should be."""
+    return _is_guid(name) or any(item.name.casefold() == name.casefold() for item in items)
 
 
 def _unique(command: Command) -> bool:

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+PATIENCE = 15.0
+"""Seconds to wait for other writers: people, and an agent, which lets others in every second."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -22,13 +22,11 @@ from ipsec_core.computer.registry import (
     Value,
     full_path,
     known_at,
+    value_text,
 )
 from ipsec_core.computer.state import STATE_FILE, State
 from ipsec_core.errors import RegistryError
-from ipsec_core.tools.common import json_option, print_json
-
-PATIENCE = 15.0
-"""Seconds to wait for other writers: people, and an agent, which lets others in every second."""
+from ipsec_core.tools.common import PATIENCE, json_option, print_json
 
 SEPARATOR = r"\0"
 """Between the texts of a REG_MULTI_SZ on the command line, as reg.exe has it: a backslash and a zero."""
@@ -301,8 +299,7 @@ def _found(registry: Registry, key: str, name: str | None, below: bool) -> list[
     ]
     found = [item for item in asked if item[1]]
     if not found:
-        what = f"value {name!r}" if name else "default value"
-        raise RegistryError(f"{full_path(key)}: there is no {what}, nor below")
+        raise RegistryError(f"{full_path(key)}: there is no {value_text(name)}, nor below")
     return found
 
 

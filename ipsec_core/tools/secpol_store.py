@@ -26,9 +26,7 @@ from ipsec_core.policy.dynamic_rules import DynamicRules
 from ipsec_core.policy.objects import Changes, PolicyStore, StoredObject, by_name
 from ipsec_core.policy.registry_store import RegistryStore, populate
 from ipsec_core.policy.storage import read_catalogue, save
-
-PATIENCE = 15.0
-"""Seconds to wait for other writers: people, and an agent, which lets others in every second."""
+from ipsec_core.tools.common import PATIENCE
 
 
 class MemoryStore:
